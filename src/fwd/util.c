@@ -1,0 +1,99 @@
+/* SPDX-License-Identifier: Apache-2.0 */
+/*
+ * util.c - small helpers that every folder may use
+ */
+
+#include "util.h"
+
+#include <errno.h>
+#include <fcntl.h>
+#include <stdio.h>
+#include <stdlib.h>
+#include <string.h>
+#include <time.h>
+
+static const uint64_t ns_per_s = 1000000000;
+
+_Noreturn void fwd_assert_fail(const char *cond, const char *file, int line)
+{
+	fprintf(stderr, "%s:%d: assertion failed: %s\n", file, line, cond);
+	abort();
+}
+
+uint64_t now_ns(void)
+{
+	struct timespec ts;
+
+	clock_gettime(CLOCK_MONOTONIC, &ts);
+	return (uint64_t)ts.tv_sec * ns_per_s + (uint64_t)ts.tv_nsec;
+}
+
+int set_nonblock(int fd)
+{
+	int flags = fcntl(fd, F_GETFL);
+
+	if (flags < 0 || fcntl(fd, F_SETFL, flags | O_NONBLOCK) < 0)
+		return -errno;
+	return 0;
+}
+
+int read_file(const char *path, char *buf, size_t size)
+{
+	cleanup_fd int fd = open(path, O_RDONLY | O_CLOEXEC);
+	size_t len = 0;
+
+	fwd_assert(size > 0);
+	if (fd < 0)
+		return -errno;
+
+	/* Files in /proc come in pieces: only a read of nothing is the end. */
+	while (len < size) {
+		ssize_t n = read(fd, buf + len, size - len);
+
+		if (n < 0 && errno == EINTR)
+			continue;
+		if (n < 0)
+			return -errno;
+		if (n == 0) {
+			buf[len] = '\0';
+			return (int)len;
+		}
+		len += (size_t)n;
+	}
+	return -EFBIG;
+}
+
+int write_file(const char *path, const char *text)
+{
+	cleanup_fd int fd = open(path, O_WRONLY | O_TRUNC | O_CLOEXEC);
+	size_t len = strlen(text);
+	ssize_t n;
+
+	if (fd < 0)
+		return -errno;
+
+	/* In one go: uid_map and its like take a single write (user_namespaces(7)). */
+	do {
+		n = write(fd, text, len);
+	} while (n < 0 && errno == EINTR);
+	if (n < 0)
+		return -errno;
+	return (size_t)n == len ? 0 : -EIO;
+}
+
+bool parse_u32(const char *s, uint32_t max, uint32_t *ret)
+{
+	uint64_t value = 0;
+
+	if (!*s)
+		return false;
+	for (; *s; s++) {
+		if (*s < '0' || *s > '9')
+			return false;
+		value = value * 10 + (uint64_t)(*s - '0');
+		if (value > max)
+			return false;
+	}
+	*ret = (uint32_t)value;
+	return true;
+}
