@@ -1,0 +1,409 @@
+/* SPDX-License-Identifier: Apache-2.0 */
+/*
+ * agent.c - the process inside the container's namespaces
+ *
+ * Order of its start: not dumpable, before it is visible in the container,
+ * whose root could otherwise reach through /proc into this process and so into
+ * the host's file system; then nothing open but what it needs; then the
+ * namespaces; then attach; then its first message, which is a state or a
+ * failure.
+ */
+#include "ns/agent.h"
+
+#include <errno.h>
+#include <fcntl.h>
+#include <linux/rtnetlink.h>
+#include <linux/sock_diag.h>
+#include <netinet/tcp.h>
+#include <poll.h>
+#include <signal.h>
+#include <stdlib.h>
+#include <string.h>
+#include <sys/prctl.h>
+#include <sys/socket.h>
+#include <sys/syscall.h>
+#include <sys/wait.h>
+
+#include "ns/attach.h"
+#include "util.h"
+
+#define AGENT_STOP_MS 1000
+
+/* First message, and one for each later change. The diag socket comes with the first. */
+struct agent_message {
+	int32_t code; /* errno: the agent has failed and ends */
+	struct agent_state state;
+	struct err err;
+};
+
+/* ---------------------------------------------------------------- descriptors over sockets */
+
+/* Send @len bytes at @data and @n descriptors. 0 or -errno. */
+static int agent_send_fds(int sock, const void *data, size_t len, const int *fds, size_t n)
+{
+	char control[CMSG_SPACE(sizeof(int) * AGENT_BATCH)] __attribute__((aligned(8))) = { 0 };
+	struct iovec iov = { .iov_base = (void *)(uintptr_t)data, .iov_len = len };
+	struct msghdr msg = { .msg_iov = &iov, .msg_iovlen = 1 };
+
+	fwd_assert(n <= AGENT_BATCH);
+	if (n > 0) {
+		struct cmsghdr *c = (struct cmsghdr *)control;
+
+		c->cmsg_level = SOL_SOCKET;
+		c->cmsg_type = SCM_RIGHTS;
+		c->cmsg_len = CMSG_LEN(sizeof(int) * n);
+		memcpy(CMSG_DATA(c), fds, sizeof(int) * n);
+		msg.msg_control = control;
+		msg.msg_controllen = CMSG_SPACE(sizeof(int) * n);
+	}
+	return sendmsg(sock, &msg, MSG_NOSIGNAL) < 0 ? -errno : 0;
+}
+
+/* ---------------------------------------------------------------- in the child */
+
+struct agent_child {
+	int control;
+	const int *channels;
+	unsigned n_channels;
+	struct attach attach;
+	struct nl monitor;
+	struct agent_state state;
+};
+
+/* A TCP socket as every flow wants it. */
+static int agent_tcp_socket(const struct agent_child *c, enum agent_family family)
+{
+	int fd = socket(family == AGENT_V4 ? AF_INET : AF_INET6,
+			SOCK_STREAM | SOCK_NONBLOCK | SOCK_CLOEXEC, 0);
+	uint32_t mark = attach_mark(&c->attach);
+	int one = 1;
+
+	if (fd < 0)
+		return -errno;
+	setsockopt(fd, IPPROTO_TCP, TCP_NODELAY, &one, sizeof(one));
+	/*
+	 * bbr, where that is the default, paces even on lo and halves the speed
+	 * of this hop. Reno where cubic is not to be had.
+	 */
+	if (setsockopt(fd, IPPROTO_TCP, TCP_CONGESTION, "cubic", 5) != 0)
+		setsockopt(fd, IPPROTO_TCP, TCP_CONGESTION, "reno", 4);
+	if (!c->attach.transparent)
+		return fd;
+	setsockopt(fd, SOL_SOCKET, SO_REUSEADDR, &one, sizeof(one));
+	if (setsockopt(fd, SOL_SOCKET, SO_MARK, &mark, sizeof(mark)) != 0 ||
+	    (family == AGENT_V4
+		     ? setsockopt(fd, IPPROTO_IP, IP_TRANSPARENT, &one, sizeof(one))
+		     : setsockopt(fd, IPPROTO_IPV6, IPV6_TRANSPARENT, &one, sizeof(one))) != 0) {
+		int code = errno;
+
+		close(fd);
+		return -code;
+	}
+	return fd;
+}
+
+/* Answer one request. False when the worker is gone. */
+static bool agent_serve(const struct agent_child *c, int channel)
+{
+	struct agent_answer answer = { 0 };
+	int fds[AGENT_BATCH];
+	struct agent_request req;
+	ssize_t len = recv(channel, &req, sizeof(req), MSG_DONTWAIT);
+
+	if (len < 0)
+		return errno == EAGAIN || errno == EINTR;
+	if (len != sizeof(req) || req.family >= AGENT_FAMILIES || req.n > AGENT_BATCH)
+		return false;
+	answer.family = req.family;
+	for (; answer.n < req.n; answer.n++) {
+		fds[answer.n] = agent_tcp_socket(c, (enum agent_family)req.family);
+		if (fds[answer.n] < 0) {
+			answer.code = -fds[answer.n];
+			break;
+		}
+	}
+	agent_send_fds(channel, &answer, sizeof(answer), fds, answer.n);
+	for (unsigned i = 0; i < answer.n; i++)
+		close(fds[i]);
+	return true;
+}
+
+static void agent_fill_state(struct agent_child *c, const struct err *why)
+{
+	const struct attach *a = &c->attach;
+
+	c->state.transparent = a->transparent;
+	c->state.have[AGENT_V4] = a->addr[0].family != 0;
+	c->state.have[AGENT_V6] = a->addr[1].family != 0;
+	memcpy(&c->state.addr4, a->addr[0].bytes, sizeof(c->state.addr4));
+	memcpy(&c->state.addr6, a->addr[1].bytes, sizeof(c->state.addr6));
+	if (why)
+		memcpy(c->state.why, why->text, sizeof(c->state.why) - 1);
+}
+
+static void agent_say(const struct agent_child *c, int code, const struct err *err, int fd)
+{
+	struct agent_message m = { .code = code, .state = c->state };
+
+	if (err)
+		m.err = *err;
+	agent_send_fds(c->control, &m, sizeof(m), &fd, fd >= 0);
+}
+
+static void agent_run(struct agent_child *c)
+{
+	struct pollfd *p = calloc(c->n_channels + 2, sizeof(*p));
+	unsigned n = c->n_channels;
+
+	if (!p)
+		return;
+	for (unsigned i = 0; i < n; i++)
+		p[i] = (struct pollfd){ .fd = c->channels[i], .events = POLLIN };
+	p[n] = (struct pollfd){ .fd = nl_fd(&c->monitor), .events = POLLIN };
+	p[n + 1] = (struct pollfd){ .fd = c->control, .events = POLLIN };
+	while (!(p[n + 1].revents & (POLLIN | POLLHUP | POLLERR))) {
+		if (poll(p, n + 2, -1) < 0 && errno != EINTR)
+			break;
+		for (unsigned i = 0; i < n; i++)
+			if (p[i].revents && !agent_serve(c, p[i].fd))
+				p[i].fd = -1;
+		if (p[n].revents) {
+			nl_drain(&c->monitor);
+			if (attach_update(&c->attach)) {
+				agent_fill_state(c, NULL);
+				agent_say(c, 0, NULL, -1);
+			}
+		}
+	}
+	free(p);
+}
+
+/* Keep @keep, point 0, 1 and 2 to /dev/null, close all others. */
+static void agent_close_others(const int *keep, unsigned n_keep)
+{
+	int null = open("/dev/null", O_RDWR | O_CLOEXEC);
+	unsigned from = 3;
+
+	for (int i = 0; i < 3; i++)
+		if (null >= 0)
+			dup2(null, i);
+	/* @keep is sorted. */
+	for (unsigned i = 0; i < n_keep; i++) {
+		if ((unsigned)keep[i] > from)
+			syscall(SYS_close_range, from, (unsigned)keep[i] - 1, 0);
+		from = (unsigned)keep[i] + 1;
+	}
+	syscall(SYS_close_range, from, ~0u, 0);
+}
+
+static int agent_compare_fds(const void *a, const void *b)
+{
+	return *(const int *)a - *(const int *)b;
+}
+
+static void agent_isolate(const struct agent_child *c, const struct ns_target *t)
+{
+	int *keep = calloc(c->n_channels + 3, sizeof(*keep));
+	unsigned n = 0;
+	sigset_t all;
+
+	if (!keep)
+		_exit(1);
+	prctl(PR_SET_DUMPABLE, 0);
+	prctl(PR_SET_NAME, "fwd-agent");
+	/* It ends by its control socket alone, so that it always cleans up. */
+	sigfillset(&all);
+	sigprocmask(SIG_BLOCK, &all, NULL);
+	for (unsigned i = 0; i < c->n_channels; i++)
+		keep[n++] = c->channels[i];
+	keep[n++] = c->control;
+	keep[n++] = t->net_fd;
+	if (t->user_fd >= 0)
+		keep[n++] = t->user_fd;
+	qsort(keep, n, sizeof(*keep), agent_compare_fds);
+	agent_close_others(keep, n);
+	free(keep);
+	/* The container must not find the host's directory busy because of us. */
+	if (chdir("/") != 0)
+		_exit(1);
+}
+
+static _Noreturn void agent_child(struct agent_child *c, struct ns_target *t)
+{
+	struct nl diag = { 0 };
+	struct err err = { 0 }, why = { 0 };
+	int ret;
+
+	agent_isolate(c, t);
+	ret = ns_enter(t, &err);
+	ns_close(t);
+	if (ret == 0)
+		ret = nl_open(&c->monitor, NETLINK_ROUTE,
+			      RTMGRP_LINK | RTMGRP_IPV4_IFADDR | RTMGRP_IPV6_IFADDR, &err);
+	if (ret == 0)
+		ret = attach_start(&c->attach, &why, &err);
+	if (ret < 0) {
+		agent_say(c, -ret, &err, -1);
+		_exit(1);
+	}
+	agent_fill_state(c, &why);
+	if (nl_open(&diag, NETLINK_SOCK_DIAG, 0, &err) == 0)
+		agent_say(c, 0, NULL, nl_fd(&diag));
+	else
+		agent_say(c, 0, NULL, -1);
+	nl_close(&diag);
+	agent_run(c);
+	attach_stop(&c->attach);
+	_exit(0);
+}
+
+/* ---------------------------------------------------------------- in the parent */
+
+/* Receive one message; the descriptor that came with it, if any, in *@ret_fd. */
+static int agent_receive(int sock, struct agent_message *m, int *ret_fd, int flags)
+{
+	char control[CMSG_SPACE(sizeof(int))] __attribute__((aligned(8)));
+	struct iovec iov = { .iov_base = m, .iov_len = sizeof(*m) };
+	struct msghdr msg = { .msg_iov = &iov,
+			      .msg_iovlen = 1,
+			      .msg_control = control,
+			      .msg_controllen = sizeof(control) };
+	ssize_t len;
+	struct cmsghdr *c;
+
+	do
+		len = recvmsg(sock, &msg, MSG_CMSG_CLOEXEC | flags);
+	while (len < 0 && errno == EINTR);
+	if (len != sizeof(*m))
+		return len < 0 ? -errno : -EPIPE;
+	*ret_fd = -1;
+	c = CMSG_FIRSTHDR(&msg);
+	if (c && c->cmsg_level == SOL_SOCKET && c->cmsg_type == SCM_RIGHTS)
+		memcpy(ret_fd, CMSG_DATA(c), sizeof(*ret_fd));
+	return 0;
+}
+
+int agent_read(struct agent *a)
+{
+	struct agent_message m;
+	int fd, ret;
+
+	ret = agent_receive(a->control, &m, &fd, MSG_DONTWAIT);
+	if (ret < 0)
+		return ret == -EAGAIN ? ret : -EPIPE;
+	if (fd >= 0)
+		close(fd);
+	a->state = m.state;
+	return 0;
+}
+
+static int agent_wait_ready(struct agent *a, struct err *err)
+{
+	struct agent_message m;
+	int ret;
+
+	ret = agent_receive(a->control, &m, &a->diag, 0);
+	if (ret < 0)
+		return err_sys(err, -ret, "the process in the namespace ended early");
+	if (m.code != 0) {
+		*err = m.err;
+		return -m.code;
+	}
+	a->state = m.state;
+	return 0;
+}
+
+static int agent_open_channels(struct agent *a, int *theirs, struct err *err)
+{
+	for (unsigned i = 0; i < a->n_channels; i++) {
+		int pair[2];
+
+		if (socketpair(AF_UNIX, SOCK_SEQPACKET | SOCK_CLOEXEC | SOCK_NONBLOCK, 0, pair) !=
+		    0)
+			return err_sys(err, errno, "socketpair");
+		a->channels[i] = pair[0];
+		theirs[i] = pair[1];
+	}
+	return 0;
+}
+
+/* @theirs has room for @a->n_channels and, last, the control socket. */
+static int agent_fork(struct agent *a, const struct ns_target *target, int *theirs, struct err *err)
+{
+	int pair[2], ret;
+
+	ret = agent_open_channels(a, theirs, err);
+	if (ret < 0)
+		return ret;
+	if (socketpair(AF_UNIX, SOCK_SEQPACKET | SOCK_CLOEXEC, 0, pair) != 0)
+		return err_sys(err, errno, "socketpair");
+	a->control = pair[0];
+	theirs[a->n_channels] = pair[1];
+	a->pid = fork();
+	if (a->pid < 0)
+		return err_sys(err, errno, "fork");
+	if (a->pid == 0) {
+		struct agent_child c = { .control = theirs[a->n_channels],
+					 .channels = theirs,
+					 .n_channels = a->n_channels };
+		struct ns_target t = *target;
+
+		t.pid_fd = -1; /* closed with all others */
+		agent_child(&c, &t);
+	}
+	return 0;
+}
+
+int agent_start(struct agent *a, const struct ns_target *target, unsigned n_channels,
+		struct err *err)
+{
+	int *theirs = malloc((n_channels + 1) * sizeof(*theirs));
+	int ret;
+
+	*a = (struct agent){ .control = -1, .diag = -1, .n_channels = n_channels };
+	a->channels = malloc(n_channels * sizeof(*a->channels));
+	if (!theirs || !a->channels) {
+		free(theirs);
+		free(a->channels);
+		return err_sys(err, ENOMEM, "agent");
+	}
+	for (unsigned i = 0; i < n_channels; i++)
+		a->channels[i] = theirs[i] = -1;
+	theirs[n_channels] = -1;
+
+	ret = agent_fork(a, target, theirs, err);
+	for (unsigned i = 0; i <= n_channels; i++)
+		close_fd(&theirs[i]);
+	free(theirs);
+	if (ret == 0)
+		ret = agent_wait_ready(a, err);
+	if (ret < 0)
+		agent_stop(a);
+	return ret;
+}
+
+void agent_stop(struct agent *a)
+{
+	uint64_t deadline = now_ns() + AGENT_STOP_MS * 1000000ull;
+
+	for (unsigned i = 0; i < a->n_channels; i++)
+		close_fd(&a->channels[i]);
+	free(a->channels);
+	a->channels = NULL;
+	a->n_channels = 0;
+	close_fd(&a->diag);
+	if (a->control >= 0) {
+		struct pollfd p = { .fd = a->control };
+
+		/* The agent sees the end of our side, undoes, and ends: then we see its end. */
+		shutdown(a->control, SHUT_WR);
+		while (!(p.revents & POLLHUP) && now_ns() < deadline)
+			poll(&p, 1, (int)((deadline - now_ns()) / 1000000 + 1));
+		close_fd(&a->control);
+		if (!(p.revents & POLLHUP))
+			kill(a->pid, SIGKILL);
+	}
+	if (a->pid > 0)
+		waitpid(a->pid, NULL, 0);
+	a->pid = 0;
+}

@@ -1,0 +1,73 @@
+/* SPDX-License-Identifier: Apache-2.0 */
+#pragma once
+
+/*
+ * The agent: a small single-threaded child process inside the container's
+ * namespaces. It makes the namespace ready (attach.h), then hands out sockets
+ * that belong there, and says when the container's addresses change. Everything
+ * else happens outside: the receiver of such a socket may bind and connect it
+ * without ever entering the namespace.
+ *
+ * It ends, and undoes what it did, when the other end of its control socket is
+ * closed, however that came to be.
+ */
+
+#include <netinet/in.h>
+#include <stdbool.h>
+#include <stdint.h>
+#include <sys/types.h>
+
+#include "err.h"
+#include "ns/find.h"
+
+#define AGENT_BATCH 32 /* sockets in one answer, at most */
+
+enum agent_family { AGENT_V4, AGENT_V6, AGENT_FAMILIES };
+
+/* What the agent knows of the namespace. */
+struct agent_state {
+	bool have[AGENT_FAMILIES]; /* the container can be reached by this family, */
+	struct in_addr addr4;	   /* at this address: its own, or 127.0.0.1 */
+	struct in6_addr addr6;	   /* or ::1 */
+	bool transparent;	   /* sockets may be bound to foreign addresses */
+	char why[256];		   /* if not, why not */
+};
+
+/* A request for sockets, on a worker's channel. One answer follows. */
+struct agent_request {
+	uint8_t family; /* enum agent_family */
+	uint8_t n;	/* at most AGENT_BATCH */
+};
+
+/* The answer; @n sockets come with it (SCM_RIGHTS). */
+struct agent_answer {
+	uint8_t family;
+	uint8_t n;
+	int32_t code; /* errno, if there are none */
+};
+
+struct agent {
+	pid_t pid;     /* of the child */
+	int control;   /* owned; readable: a new state, or its end */
+	int diag;      /* a NETLINK_SOCK_DIAG socket in the namespace; owned; -1 if refused */
+	int *channels; /* one for each worker, SOCK_SEQPACKET; owned */
+	unsigned n_channels;
+	struct agent_state state;
+};
+
+/*
+ * Start the agent for @target with @n_channels channels, and wait until the
+ * namespace is ready. Must be called while the process has one thread. 0, or
+ * -errno with @err; then no child is left.
+ */
+int agent_start(struct agent *a, const struct ns_target *target, unsigned n_channels,
+		struct err *err);
+
+/*
+ * Read one message from the control socket into @a->state. 0, -EAGAIN if there
+ * is none, -EPIPE when the agent has ended.
+ */
+int agent_read(struct agent *a);
+
+/* End the agent and wait for it, at most a second; then it is killed. */
+void agent_stop(struct agent *a);

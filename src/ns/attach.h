@@ -1,0 +1,54 @@
+/* SPDX-License-Identifier: Apache-2.0 */
+#pragma once
+
+/*
+ * Make a network namespace ready for sockets that carry foreign addresses, and
+ * undo it. To be called inside the namespace.
+ */
+
+#include <stdbool.h>
+#include <stdint.h>
+
+#include "err.h"
+#include "nl/nl.h"
+
+/* Who made our rules and routes: 'f', a number that no routing daemon uses. */
+#define ATTACH_PROTOCOL 102
+
+enum attach_sysctl {
+	ATTACH_FWMARK_ACCEPT,
+	ATTACH_FWMARK_REFLECT4,
+	ATTACH_FWMARK_REFLECT6,
+	ATTACH_SYSCTLS
+};
+
+struct attach {
+	struct nl nl;		      /* route socket in the namespace */
+	int lock;		      /* holds our place among several instances; owned */
+	unsigned place;		      /* which that is, from 0 */
+	bool transparent;	      /* foreign addresses work */
+	bool changed[ATTACH_SYSCTLS]; /* we set it, and it was 0 */
+	struct nl_ip addr[2];	      /* where it is reached, IPv4 and IPv6; family 0: not at all */
+};
+
+/*
+ * Set up: lo is brought up; sysctls, one rule and one table per family are made
+ * so that answers to marked connections come back to us. Several instances
+ * may attach to one namespace; what one that was killed has left is replaced.
+ *
+ * 0, also if foreign addresses cannot work here: then @transparent is false and
+ * @why says why. -errno with @err if not even lo works.
+ */
+int attach_start(struct attach *a, struct err *why, struct err *err);
+
+/*
+ * Interfaces or addresses may have changed: bring routes and @addr up to date.
+ * True if @addr changed.
+ */
+bool attach_update(struct attach *a);
+
+/* Remove rules and routes, and set back the sysctls if we were the last. */
+void attach_stop(struct attach *a);
+
+/* The mark of our sockets in there. */
+uint32_t attach_mark(const struct attach *a);
