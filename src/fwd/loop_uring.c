@@ -1,0 +1,467 @@
+/* SPDX-License-Identifier: Apache-2.0 */
+/*
+ * loop_uring.c - the loop on io_uring(7)
+ *
+ * Operations become submission entries; one io_uring_enter(2) per turn submits
+ * what the handlers of the last turn asked for and waits. Receives take their
+ * buffer from a ring of provided buffers only when data is there
+ * (io_uring_register_buf_ring(3), Linux 5.19), so a connection that is idle
+ * holds none. Each entry of that ring is filled again at once with a fresh
+ * buffer: a slot of the ring is never what a flow waits for.
+ *
+ * What older kernels lack is emulated, and named once at start by the caller:
+ *   before 5.19: no buffer ring: a receive is a poll, then recv(2);
+ *                no multishot accept: one accept at a time, started again
+ *   before 6.1:  no DEFER_TASKRUN: completions interrupt us
+ *
+ * IORING_OP_SPLICE is never used: it always runs on a kernel worker thread
+ * (io_uring/splice.c sets REQ_F_FORCE_ASYNC) and costs three times as much.
+ */
+#include "fwd/loop.h"
+
+#include <errno.h>
+#include <liburing.h>
+#include <poll.h>
+#include <stdlib.h>
+#include <string.h>
+#include <sys/mman.h>
+#include <sys/socket.h>
+
+#include "util.h"
+
+/* Newer than the liburing that Debian 12 has. */
+#ifndef IORING_SETUP_SINGLE_ISSUER
+#	define IORING_SETUP_SINGLE_ISSUER (1U << 12)
+#endif
+#ifndef IORING_SETUP_DEFER_TASKRUN
+#	define IORING_SETUP_DEFER_TASKRUN (1U << 13)
+#endif
+
+#define URING_SQ    512u
+#define URING_CQ    4096u
+#define URING_BUFS  128u /* buffers that wait in the kernel's ring */
+#define URING_GROUP 0
+
+/* A receive that found no buffer; it is started again when there is one. */
+struct uring_starved {
+	struct loop_ref ref;
+	bool canceled;
+};
+
+struct uring {
+	struct io_uring ring;
+	struct io_uring_buf_ring *br; /* NULL: the kernel has none */
+	buf_id in_ring[URING_BUFS];   /* which buffer lies in which entry */
+	unsigned missing;	      /* entries that could not be filled again */
+	uint16_t empty[URING_BUFS];   /* those */
+	bool multishot_accept;
+	struct uring_starved *starved; /* one per descriptor at most */
+	unsigned n_starved, max_starved;
+};
+
+static struct io_uring_sqe *uring_sqe(struct uring *u, struct loop_ref ref)
+{
+	struct io_uring_sqe *sqe = io_uring_get_sqe(&u->ring);
+
+	while (!sqe) {
+		/* The queue is full: hand over what it has. */
+		io_uring_submit(&u->ring);
+		sqe = io_uring_get_sqe(&u->ring);
+	}
+	io_uring_sqe_set_data64(sqe, loop_ref_pack(ref));
+	return sqe;
+}
+
+/* io_uring_prep_*() resets user_data in newer versions of liburing: set it last. */
+static void uring_tag(struct io_uring_sqe *sqe, struct loop_ref ref)
+{
+	io_uring_sqe_set_data64(sqe, loop_ref_pack(ref));
+}
+
+/* ---------------------------------------------------------------- buffers */
+
+/* Put a fresh buffer into entry @bid of the kernel's ring. */
+static bool uring_refill(struct loop *loop, struct uring *u, uint16_t bid)
+{
+	buf_id id = bufs_get(&loop->bufs);
+
+	if (id == BUF_NONE)
+		return false;
+	u->in_ring[bid] = id;
+	io_uring_buf_ring_add(u->br, bufs_data(&loop->bufs, id), BUF_SIZE, bid,
+			      (int)io_uring_buf_ring_mask(URING_BUFS), 0);
+	io_uring_buf_ring_advance(u->br, 1);
+	return true;
+}
+
+static buf_id uring_take_buf(struct loop *loop, struct uring *u, uint16_t bid)
+{
+	buf_id id;
+
+	fwd_assert(bid < URING_BUFS);
+	id = u->in_ring[bid];
+	if (!uring_refill(loop, u, bid))
+		u->empty[u->missing++] = bid;
+	return id;
+}
+
+static int uring_buf_ring_init(struct loop *loop, struct uring *u)
+{
+	size_t size = URING_BUFS * sizeof(struct io_uring_buf);
+	struct io_uring_buf_reg reg = { .ring_entries = URING_BUFS, .bgid = URING_GROUP };
+	int ret;
+
+	u->br = mmap(NULL, size, PROT_READ | PROT_WRITE, MAP_PRIVATE | MAP_ANONYMOUS, -1, 0);
+	if (u->br == MAP_FAILED) {
+		u->br = NULL;
+		return -errno;
+	}
+	reg.ring_addr = (uintptr_t)u->br;
+	ret = io_uring_register_buf_ring(&u->ring, &reg, 0);
+	if (ret < 0) {
+		munmap(u->br, size);
+		u->br = NULL;
+		return ret == -EINVAL ? 0 : ret; /* EINVAL: before 5.19 */
+	}
+	io_uring_buf_ring_init(u->br);
+	for (uint16_t bid = 0; bid < URING_BUFS; bid++)
+		if (!uring_refill(loop, u, bid))
+			return -ENOMEM;
+	return 0;
+}
+
+/* ---------------------------------------------------------------- set-up */
+
+static int uring_setup(struct io_uring *ring)
+{
+	static const unsigned flags[] = {
+		IORING_SETUP_SINGLE_ISSUER | IORING_SETUP_DEFER_TASKRUN,
+		IORING_SETUP_COOP_TASKRUN,
+		0,
+	};
+	int ret = -EINVAL;
+
+	for (size_t i = 0; i < ARRAY_SIZE(flags) && ret == -EINVAL; i++) {
+		struct io_uring_params p = { .flags = flags[i] | IORING_SETUP_CQSIZE |
+						      IORING_SETUP_CLAMP,
+					     .cq_entries = URING_CQ };
+
+		ret = io_uring_queue_init_params(URING_SQ, ring, &p);
+		if (ret == 0 && !(p.features & IORING_FEAT_EXT_ARG)) {
+			io_uring_queue_exit(ring);
+			return -ENOSYS; /* before 5.11 */
+		}
+	}
+	return ret;
+}
+
+static int uring_setup_err(struct err *err, int ret)
+{
+	char v[16];
+
+	if (ret == -EPERM && read_file("/proc/sys/kernel/io_uring_disabled", v, sizeof(v)) > 0 &&
+	    v[0] != '0')
+		return err_set(err, EPERM, "kernel.io_uring_disabled is %c", v[0]);
+	if (ret == -EPERM)
+		return err_set(err, EPERM, "refused, probably by a seccomp filter or an LSM");
+	if (ret == -ENOMEM)
+		return err_set(err, ENOMEM,
+			       "out of locked memory (kernels before 5.12 count it: ulimit -l)");
+	if (ret == -ENOSYS)
+		return err_set(err, ENOSYS, "this kernel has none that is new enough");
+	return err_sys(err, -ret, "io_uring_setup");
+}
+
+/* What is emulated because the kernel does not have it, or NULL. */
+static const char *uring_lacks(struct io_uring *ring)
+{
+	struct io_uring_buf_reg reg = { .ring_entries = 1, .bgid = URING_GROUP };
+	void *page = mmap(NULL, 4096, PROT_READ | PROT_WRITE, MAP_PRIVATE | MAP_ANONYMOUS, -1, 0);
+	int ret;
+
+	if (page == MAP_FAILED)
+		return NULL;
+	reg.ring_addr = (uintptr_t)page;
+	ret = io_uring_register_buf_ring(ring, &reg, 0);
+	if (ret == 0)
+		io_uring_unregister_buf_ring(ring, URING_GROUP);
+	munmap(page, 4096);
+	if (ret == -EINVAL)
+		return "buffer rings and multishot accept (Linux 5.19)";
+	return ring->flags & IORING_SETUP_DEFER_TASKRUN ? NULL : "deferred task work (Linux 6.1)";
+}
+
+int loop_uring_probe(const char **ret_lacks, struct err *err)
+{
+	static const int ops[] = { IORING_OP_ACCEPT, IORING_OP_RECV, IORING_OP_SEND,
+				   IORING_OP_POLL_ADD, IORING_OP_ASYNC_CANCEL };
+	struct io_uring_probe *probe;
+	struct io_uring ring;
+	int ret = uring_setup(&ring);
+
+	if (ret < 0)
+		return uring_setup_err(err, ret);
+	probe = io_uring_get_probe_ring(&ring);
+	ret = probe ? 0 : err_set(err, ENOSYS, "the kernel does not say what it can do");
+	for (size_t i = 0; probe && ret == 0 && i < ARRAY_SIZE(ops); i++)
+		if (!io_uring_opcode_supported(probe, ops[i]))
+			ret = err_set(err, ENOSYS, "operation %d is missing", ops[i]);
+	*ret_lacks = uring_lacks(&ring);
+	io_uring_free_probe(probe);
+	io_uring_queue_exit(&ring);
+	return ret;
+}
+
+static void uring_fini(struct loop *loop)
+{
+	struct uring *u = loop->engine;
+
+	if (!u)
+		return;
+	io_uring_queue_exit(&u->ring);
+	if (u->br)
+		munmap(u->br, URING_BUFS * sizeof(struct io_uring_buf));
+	free(u->starved);
+	free(u);
+	loop->engine = NULL;
+}
+
+static int uring_init(struct loop *loop, struct err *err)
+{
+	struct uring *u = calloc(1, sizeof(*u));
+	int ret;
+
+	if (!u)
+		return err_sys(err, ENOMEM, "io_uring");
+	ret = uring_setup(&u->ring);
+	if (ret < 0) {
+		free(u);
+		return uring_setup_err(err, ret);
+	}
+	loop->engine = u;
+	ret = uring_buf_ring_init(loop, u);
+	/* A receive holds no more than its descriptor: at most one each. */
+	u->max_starved = loop->max_fds;
+	u->starved = ret < 0 ? NULL : malloc(u->max_starved * sizeof(*u->starved));
+	if (!u->starved) {
+		uring_fini(loop);
+		return err_sys(err, ret < 0 ? -ret : ENOMEM, "io_uring buffers");
+	}
+	u->multishot_accept = u->br != NULL; /* both came with 5.19 */
+	return 0;
+}
+
+/* ---------------------------------------------------------------- operations */
+
+static void uring_accept(struct loop *loop, int fd, struct loop_ref ref)
+{
+	struct uring *u = loop->engine;
+	struct io_uring_sqe *sqe = uring_sqe(u, ref);
+
+	if (u->multishot_accept)
+		io_uring_prep_multishot_accept(sqe, fd, NULL, NULL, SOCK_NONBLOCK | SOCK_CLOEXEC);
+	else
+		io_uring_prep_accept(sqe, fd, NULL, NULL, SOCK_NONBLOCK | SOCK_CLOEXEC);
+	uring_tag(sqe, ref);
+}
+
+static void uring_poll(struct loop *loop, int fd, unsigned mask, struct loop_ref ref)
+{
+	struct io_uring_sqe *sqe = uring_sqe(loop->engine, ref);
+
+	io_uring_prep_poll_add(sqe, fd, mask);
+	uring_tag(sqe, ref);
+}
+
+static void uring_readable(struct loop *loop, int fd, struct loop_ref ref)
+{
+	uring_poll(loop, fd, POLLIN, ref);
+}
+
+static void uring_writable(struct loop *loop, int fd, struct loop_ref ref)
+{
+	uring_poll(loop, fd, POLLOUT, ref);
+}
+
+static void uring_recv(struct loop *loop, int fd, struct loop_ref ref)
+{
+	struct uring *u = loop->engine;
+	struct io_uring_sqe *sqe;
+
+	if (!u->br) {
+		uring_readable(loop, fd, ref);
+		return;
+	}
+	sqe = uring_sqe(u, ref);
+	io_uring_prep_recv(sqe, fd, NULL, 0, 0);
+	sqe->flags |= IOSQE_BUFFER_SELECT;
+	sqe->buf_group = URING_GROUP;
+	uring_tag(sqe, ref);
+}
+
+static void uring_send(struct loop *loop, int fd, const void *data, size_t len, struct loop_ref ref)
+{
+	struct io_uring_sqe *sqe = uring_sqe(loop->engine, ref);
+
+	/* WAITALL: the kernel goes on by itself after a short send (5.19). */
+	io_uring_prep_send(sqe, fd, data, len, MSG_NOSIGNAL | MSG_WAITALL);
+	uring_tag(sqe, ref);
+}
+
+static void uring_cancel(struct loop *loop, int fd, struct loop_ref ref)
+{
+	struct uring *u = loop->engine;
+	struct io_uring_sqe *sqe = uring_sqe(u, (struct loop_ref){ .op = OP_NONE });
+
+	(void)fd;
+	for (unsigned i = 0; i < u->n_starved; i++)
+		if (loop_ref_pack(u->starved[i].ref) == loop_ref_pack(ref))
+			u->starved[i].canceled = true;
+	io_uring_prep_cancel64(sqe, loop_ref_pack(ref), 0);
+	uring_tag(sqe, (struct loop_ref){ .op = OP_NONE });
+}
+
+static void uring_forget(struct loop *loop, int fd)
+{
+	(void)loop;
+	(void)fd;
+}
+
+/* ---------------------------------------------------------------- completions */
+
+/* No buffer ring: the poll of a receive came back with @res, so receive. */
+static int uring_polled_recv(struct loop *loop, struct loop_ref ref, int res, buf_id *ret_buf)
+{
+	buf_id buf;
+
+	if (res < 0)
+		return res;
+	buf = bufs_get(&loop->bufs);
+	if (buf == BUF_NONE)
+		return -ENOBUFS;
+	*ret_buf = buf;
+	res = (int)recv(loop->fd_of(loop->ctx, ref), bufs_data(&loop->bufs, buf), BUF_SIZE,
+			MSG_DONTWAIT);
+	return res < 0 ? -errno : res;
+}
+
+static void uring_complete_recv(struct loop *loop, struct loop_ref ref, int res, unsigned flags)
+{
+	struct uring *u = loop->engine;
+	buf_id buf = BUF_NONE;
+
+	if (!u->br)
+		res = uring_polled_recv(loop, ref, res, &buf);
+	else if (flags & IORING_CQE_F_BUFFER)
+		buf = uring_take_buf(loop, u, (uint16_t)(flags >> IORING_CQE_BUFFER_SHIFT));
+
+	if (res <= 0 && buf != BUF_NONE) {
+		bufs_put(&loop->bufs, buf);
+		buf = BUF_NONE;
+	}
+	if (res == -ENOBUFS) {
+		fwd_assert(u->n_starved < u->max_starved);
+		u->starved[u->n_starved++] = (struct uring_starved){ .ref = ref };
+	} else if (res == -EINTR || res == -EAGAIN) {
+		uring_recv(loop, loop->fd_of(loop->ctx, ref), ref);
+	} else {
+		loop_dispatch(loop, ref, res, buf);
+	}
+}
+
+static void uring_complete(struct loop *loop, const struct io_uring_cqe *cqe)
+{
+	struct loop_ref ref = loop_ref_unpack(cqe->user_data);
+	int res = cqe->res;
+
+	switch (ref.op) {
+	case OP_NONE:
+		return;
+	case OP_RECV:
+		uring_complete_recv(loop, ref, res, cqe->flags);
+		return;
+	case OP_ACCEPT:
+		if (res == -EAGAIN || res == -EINTR || res == -ECONNABORTED) {
+			uring_accept(loop, loop->fd_of(loop->ctx, ref), ref);
+			return;
+		}
+		if (res >= 0 && !(cqe->flags & IORING_CQE_F_MORE))
+			uring_accept(loop, loop->fd_of(loop->ctx, ref), ref);
+		break;
+	case OP_CONNECT:
+	case OP_READABLE:
+	case OP_WRITABLE:
+	case OP_MAIL:
+	case OP_AGENT:
+		res = res > 0 ? 0 : res;
+		break;
+	default:
+		break;
+	}
+	loop_dispatch(loop, ref, res, BUF_NONE);
+}
+
+/* Fill the kernel's ring again, and start the receives that found it empty. */
+static void uring_unstarve(struct loop *loop, struct uring *u)
+{
+	unsigned n = u->n_starved, kept = 0;
+	bool again;
+
+	while (u->missing > 0 && uring_refill(loop, u, u->empty[u->missing - 1]))
+		u->missing--;
+	again = u->br ? u->missing < URING_BUFS : loop->bufs.n_free > 0;
+	for (unsigned i = 0; i < n; i++) {
+		struct uring_starved s = u->starved[i];
+
+		if (s.canceled)
+			loop_dispatch(loop, s.ref, -ECANCELED, BUF_NONE);
+		else if (again)
+			uring_recv(loop, loop->fd_of(loop->ctx, s.ref), s.ref);
+		else
+			u->starved[kept++] = s;
+	}
+	u->n_starved = kept;
+}
+
+static int uring_run(struct loop *loop, uint64_t deadline)
+{
+	struct uring *u = loop->engine;
+	struct __kernel_timespec ts, *pts = NULL;
+	struct io_uring_cqe *cqe;
+	unsigned head, n = 0;
+	int ret;
+
+	if (u->n_starved > 0 || u->missing > 0)
+		uring_unstarve(loop, u);
+	if (deadline != UINT64_MAX) {
+		uint64_t now = now_ns(), left = deadline > now ? deadline - now : 0;
+
+		ts = (struct __kernel_timespec){ .tv_sec = (long long)(left / 1000000000u),
+						 .tv_nsec = (long long)(left % 1000000000u) };
+		pts = &ts;
+	}
+	ret = io_uring_submit_and_wait_timeout(&u->ring, &cqe, 1, pts, NULL);
+	if (ret < 0 && ret != -ETIME && ret != -EINTR && ret != -EAGAIN && ret != -EBUSY)
+		return ret;
+	io_uring_for_each_cqe(&u->ring, head, cqe)
+	{
+		uring_complete(loop, cqe);
+		n++;
+	}
+	io_uring_cq_advance(&u->ring, n);
+	return 0;
+}
+
+const struct loop_ops loop_uring_ops = {
+	.name = "io_uring",
+	.init = uring_init,
+	.fini = uring_fini,
+	.accept = uring_accept,
+	.recv = uring_recv,
+	.send = uring_send,
+	.readable = uring_readable,
+	.writable = uring_writable,
+	.cancel = uring_cancel,
+	.forget = uring_forget,
+	.run = uring_run,
+};
