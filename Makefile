@@ -43,7 +43,11 @@ UNIT_OBJ := $(UNIT_SRC:%.c=$(BUILD)/%.o)
 TEST_LIBS = $(shell $(PKG) --libs criterion)
 
 # ---------------------------------------------------------------- the program
-all: $(BUILD)/libfwd.a ## build the library of all modules
+all: $(BUILD)/fwd ## build build/fwd
+
+$(BUILD)/fwd: $(OBJS)
+	$(call say,LD,$@)
+	$(Q)$(CC) $(CFLAGS) $(HARDEN_LD) $(LDFLAGS) -o $@ $^ $(LDLIBS)
 
 $(BUILD)/libfwd.a: $(LIB_OBJS)
 	$(call say,AR,$@)
@@ -75,7 +79,7 @@ $(BUILD)/tests/fuzz/fuzz_%: tests/fuzz/fuzz_%.c $(SRCS) $(HEADERS)
 	$(Q)mkdir -p $(@D)
 	$(Q)$(FUZZ_CC) -std=gnu11 $(DEFS) -g -O1 -fsanitize=fuzzer,address,undefined -o $@ $<
 
-tests: $(UNIT) $(INTEG) $(PROBES) ## build every test
+tests: $(BUILD)/fwd $(UNIT) $(INTEG) $(PROBES) ## build every test
 
 -include $(shell [ -d $(BUILD) ] && find $(BUILD) -name '*.d')
 .SECONDARY:

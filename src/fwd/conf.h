@@ -1,0 +1,44 @@
+/* SPDX-License-Identifier: Apache-2.0 */
+#pragma once
+
+/* The command line, parsed into what the rest of the program only reads. */
+
+#include <stdbool.h>
+#include <stddef.h>
+#include <stdint.h>
+
+#include "err.h"
+#include "fwd/rule.h"
+#include "fwd/source.h"
+
+enum conf_engine { CONF_ENGINE_AUTO, CONF_ENGINE_URING, CONF_ENGINE_EPOLL };
+
+struct conf {
+	const char *netns;    /* PID, path or name; NULL with @command */
+	char *const *command; /* to run in new namespaces, NULL-terminated; or NULL */
+	struct rules rules;   /* owned */
+	bool v4, v6;	      /* families to listen on */
+	bool foreground;
+	bool quiet, debug;
+	bool freebind;	      /* listen on addresses that the host does not have (yet) */
+	const char *pid_file; /* or NULL */
+	const char *log_file; /* or NULL */
+	size_t log_size;      /* bytes */
+	struct source_policy source;
+	enum conf_engine engine;
+	unsigned threads;	      /* workers; 0: one per processor, at most 4 */
+	unsigned max_flows;	      /* 0: as many as descriptors allow, at most 65536 */
+	unsigned connect_timeout;     /* seconds */
+	unsigned half_closed_timeout; /* seconds */
+};
+
+enum conf_result { CONF_RUN, CONF_DONE };
+
+/*
+ * Parse @argv, which must outlive @ret. CONF_RUN; CONF_DONE when --help or
+ * --version has been printed and there is nothing more to do; or -EINVAL with
+ * @err. Only reads the environment: net.ipv4.ip_local_port_range, for "all".
+ */
+int conf_parse(int argc, char **argv, struct conf *ret, struct err *err);
+
+void conf_free(struct conf *c);

@@ -1,0 +1,89 @@
+/* SPDX-License-Identifier: Apache-2.0 */
+/*
+ * daemon.c - going to the background
+ *
+ * The fork is the first thing, because threads do not survive one; the parent
+ * leaves only when the child has bound every port and is inside the namespace,
+ * so its exit status says whether all is well.
+ */
+#include "fwd/daemon.h"
+
+#include <errno.h>
+#include <fcntl.h>
+#include <stdio.h>
+#include <stdlib.h>
+#include <sys/wait.h>
+
+#include "util.h"
+
+static _Noreturn void daemon_wait(pid_t child, int ready)
+{
+	int status = 0;
+	char byte;
+	ssize_t n;
+
+	do
+		n = read(ready, &byte, 1);
+	while (n < 0 && errno == EINTR);
+	if (n == 1)
+		_exit(0);
+	if (waitpid(child, &status, 0) == child && WIFEXITED(status))
+		_exit(WEXITSTATUS(status));
+	_exit(1);
+}
+
+int daemon_fork(struct daemon *d, struct err *err)
+{
+	int pair[2];
+	pid_t child;
+
+	if (pipe2(pair, O_CLOEXEC) != 0)
+		return err_sys(err, errno, "pipe");
+	child = fork();
+	if (child < 0) {
+		int code = errno;
+
+		close(pair[0]);
+		close(pair[1]);
+		return err_sys(err, code, "fork");
+	}
+	if (child > 0) {
+		close(pair[1]);
+		daemon_wait(child, pair[0]);
+	}
+	close(pair[0]);
+	d->ready = pair[1];
+	return 0;
+}
+
+void daemon_ready(struct daemon *d)
+{
+	int null;
+
+	if (d->ready < 0)
+		return;
+	setsid();
+	null = open("/dev/null", O_RDWR | O_CLOEXEC);
+	for (int fd = 0; null >= 0 && fd < 3; fd++)
+		dup2(null, fd);
+	if (null > 2)
+		close(null);
+	/* EPIPE: the parent was killed, so nobody waits. */
+	if (write(d->ready, "", 1) == 1 || errno == EPIPE)
+		close_fd(&d->ready);
+}
+
+int daemon_write_pid(const char *path, struct err *err)
+{
+	int fd = open(path, O_WRONLY | O_CREAT | O_TRUNC | O_CLOEXEC, 0644), code = 0;
+
+	if (fd < 0)
+		return err_sys(err, errno, "pid file '%s'", path);
+	if (dprintf(fd, "%d\n", (int)getpid()) < 0)
+		code = errno;
+	close(fd);
+	if (code == 0)
+		return 0;
+	unlink(path);
+	return err_sys(err, code, "pid file '%s'", path);
+}

@@ -1,0 +1,383 @@
+/* SPDX-License-Identifier: Apache-2.0 */
+/*
+ * forwarder.c - start, supervise, stop
+ *
+ * Start in this order: the namespace is found (or made), the ports are bound,
+ * the agent enters, the workers run, the ports are given to them. Whatever
+ * fails, what was done before is undone in reverse.
+ *
+ * When it ends, listening stops first, at once: whoever restarts the container
+ * binds the same ports again within milliseconds.
+ */
+#include "fwd/forwarder.h"
+
+#include <errno.h>
+#include <fcntl.h>
+#include <poll.h>
+#include <sched.h>
+#include <signal.h>
+#include <stdio.h>
+#include <stdlib.h>
+#include <string.h>
+#include <sys/resource.h>
+#include <sys/signalfd.h>
+
+#include "fwd/log.h"
+#include "util.h"
+
+#define FORWARDER_THREADS    4u	    /* at most, unless asked for more */
+#define FORWARDER_FLOWS	     65536u /* at most, unless asked for more */
+#define FORWARDER_FDS	     512u   /* for all but flows and ports */
+#define FORWARDER_AUTO_MS    500
+#define FORWARDER_FD_DEFAULT 1024u
+
+/* ---------------------------------------------------------------- limits */
+
+static unsigned forwarder_processors(void)
+{
+	cpu_set_t set;
+
+	return sched_getaffinity(0, sizeof(set), &set) == 0 ? (unsigned)CPU_COUNT(&set) : 1;
+}
+
+static unsigned forwarder_threads(const struct conf *conf)
+{
+	unsigned n = forwarder_processors();
+
+	if (conf->threads > 0)
+		return conf->threads;
+	return n < FORWARDER_THREADS ? n : FORWARDER_THREADS;
+}
+
+/* Raise the limit of descriptors to the hard one; the limit. */
+static unsigned forwarder_raise_limit(void)
+{
+	struct rlimit r;
+
+	if (getrlimit(RLIMIT_NOFILE, &r) != 0)
+		return FORWARDER_FD_DEFAULT;
+	r.rlim_cur = r.rlim_max;
+	if (setrlimit(RLIMIT_NOFILE, &r) != 0)
+		return FORWARDER_FD_DEFAULT;
+	return r.rlim_cur > 1u << 22 ? 1u << 22 : (unsigned)r.rlim_cur;
+}
+
+/*
+ * Make the table of descriptors as large as it will get. Once there are threads,
+ * each time it grows waits for an RCU grace period (expand_fdtable() in fs/file.c),
+ * tens of milliseconds in the middle of the traffic.
+ */
+static void forwarder_grow_fd_table(unsigned n)
+{
+	int top = fcntl(STDERR_FILENO, F_DUPFD_CLOEXEC, (int)n - 1);
+
+	if (top >= 0)
+		close(top);
+}
+
+static void forwarder_size(struct forwarder *f)
+{
+	unsigned limit = forwarder_raise_limit();
+	unsigned other = FORWARDER_FDS + f->ports.n + f->n_threads * (SOCKPOOL_MAX * 2 + 64);
+	unsigned flows = limit > other + 2 ? (limit - other) / 2 : 1;
+
+	if (f->conf->max_flows > 0) {
+		if (f->conf->max_flows > flows)
+			log_warn(
+				"--max-flows %u needs %u descriptors, the limit is %u (ulimit -Hn)",
+				f->conf->max_flows, other + 2 * f->conf->max_flows, limit);
+		flows = f->conf->max_flows;
+	} else if (flows > FORWARDER_FLOWS) {
+		flows = FORWARDER_FLOWS;
+	}
+	f->shared.max_flows = flows;
+	f->shared.max_fds = limit;
+	/* Flows that splice borrow a pipe for each direction: room for those, too. */
+	other += 2 * flows + 4096;
+	forwarder_grow_fd_table(other < limit ? other : limit);
+}
+
+/* ---------------------------------------------------------------- start */
+
+static int forwarder_signals(struct forwarder *f, struct err *err)
+{
+	sigset_t set;
+
+	signal(SIGPIPE, SIG_IGN);
+	sigemptyset(&set);
+	sigaddset(&set, SIGTERM);
+	sigaddset(&set, SIGINT);
+	sigaddset(&set, SIGHUP);
+	sigaddset(&set, SIGUSR1);
+	sigaddset(&set, SIGCHLD);
+	sigprocmask(SIG_BLOCK, &set, NULL);
+	f->signals = signalfd(-1, &set, SFD_CLOEXEC | SFD_NONBLOCK);
+	return f->signals < 0 ? err_sys(err, errno, "signalfd") : 0;
+}
+
+static int forwarder_engine(struct forwarder *f, struct err *err)
+{
+	const char *lacks = NULL;
+	struct err why;
+	int ret = 0;
+
+	f->shared.engine = &loop_epoll_ops;
+	if (f->conf->engine == CONF_ENGINE_EPOLL)
+		return 0;
+	ret = loop_uring_probe(&lacks, &why);
+	if (ret < 0 && f->conf->engine == CONF_ENGINE_URING)
+		return err_set(err, -ret, "--engine=io_uring: %s", why.text);
+	if (ret < 0) {
+		log_info("engine epoll, because io_uring cannot be used: %s", why.text);
+		return 0;
+	}
+	if (lacks)
+		log_info("this kernel's io_uring lacks %s: done in other ways", lacks);
+	f->shared.engine = &loop_uring_ops;
+	return 0;
+}
+
+static int forwarder_find(struct forwarder *f, struct err *err)
+{
+	char pid[16];
+	int ret;
+
+	if (!f->conf->command)
+		return ns_open(f->conf->netns, &f->target, err);
+	ret = command_prepare(&f->command, f->conf->command, err);
+	if (ret < 0)
+		return ret;
+	snprintf(pid, sizeof(pid), "%d", (int)f->command.pid);
+	return ns_open(pid, &f->target, err);
+}
+
+static void forwarder_targets(const struct agent_state *s, struct source_targets *ret)
+{
+	*ret = (struct source_targets){
+		.addr = { [ADDR_V4] = addr_from_bytes(&s->addr4, sizeof(s->addr4)),
+			  [ADDR_V6] = addr_from_bytes(&s->addr6, sizeof(s->addr6)) },
+		.have = { [ADDR_V4] = s->have[AGENT_V4], [ADDR_V6] = s->have[AGENT_V6] },
+		.transparent = s->transparent,
+	};
+}
+
+static void forwarder_say_target(const struct forwarder *f)
+{
+	const struct source_targets *t = &f->shared.targets;
+	char v4[ADDR_STRLEN], v6[ADDR_STRLEN];
+
+	log_info("container at %s%s%s", t->have[ADDR_V4] ? addr_ip_str(&t->addr[ADDR_V4], v4) : "",
+		 t->have[ADDR_V4] && t->have[ADDR_V6] ? " and " : "",
+		 t->have[ADDR_V6] ? addr_ip_str(&t->addr[ADDR_V6], v6) : "");
+}
+
+static int forwarder_enter(struct forwarder *f, struct err *err)
+{
+	int ret = agent_start(&f->agent, &f->target, f->n_threads, err);
+
+	if (ret < 0)
+		return ret;
+	forwarder_targets(&f->agent.state, &f->shared.targets);
+	if (!f->agent.state.transparent && f->conf->source.mode == SOURCE_MODE_REQUIRE)
+		return err_set(err, EOPNOTSUPP,
+			       "--source=require: foreign addresses cannot be used in the "
+			       "namespace: %s",
+			       f->agent.state.why);
+	if (!f->agent.state.transparent && f->conf->source.mode == SOURCE_MODE_KEEP)
+		log_warn("client addresses are lost: they cannot be used in the namespace: %s",
+			 f->agent.state.why);
+	forwarder_say_target(f);
+	if (f->agent.diag >= 0)
+		f->have_diag = nl_adopt(&f->diag, steal_fd(&f->agent.diag), err) == 0;
+	if (!f->have_diag && ports_any_automatic(f->conf))
+		return err_set(err, EOPNOTSUPP,
+			       "'auto' needs sock_diag(7) in the namespace, which is refused");
+	return 0;
+}
+
+static int forwarder_workers(struct forwarder *f, struct err *err)
+{
+	int ret = 0;
+
+	f->shared.conf = f->conf;
+	f->shared.told = calloc(f->conf->rules.n + 1, sizeof(*f->shared.told));
+	f->workers = calloc(f->n_threads, sizeof(struct worker *));
+	if (!f->shared.told || !f->workers)
+		return err_sys(err, ENOMEM, "workers");
+	while (ret == 0 && f->n_workers < f->n_threads) {
+		ret = worker_start(&f->shared, f->agent.channels[f->n_workers],
+				   &f->workers[f->n_workers], err);
+		f->n_workers += ret == 0;
+	}
+	return ret;
+}
+
+int forwarder_start(struct forwarder *f, const struct conf *conf, struct err *err)
+{
+	int ret;
+
+	*f = (struct forwarder){ .conf = conf,
+				 .command = { .go = -1 },
+				 .target = { .net_fd = -1, .user_fd = -1, .pid_fd = -1 },
+				 .watch = { .inotify = -1 },
+				 .agent = { .control = -1, .diag = -1 },
+				 .n_threads = forwarder_threads(conf),
+				 .signals = -1 };
+	ret = forwarder_signals(f, err);
+	if (ret == 0)
+		ret = forwarder_engine(f, err);
+	if (ret == 0)
+		ret = forwarder_find(f, err);
+	if (ret == 0)
+		ret = ns_watch_start(&f->watch, &f->target, err);
+	if (ret == 0)
+		forwarder_raise_limit();
+	if (ret == 0)
+		ret = ports_open(&f->ports, conf, f->n_threads, err);
+	if (ret == 0)
+		ret = forwarder_enter(f, err);
+	if (ret == 0) {
+		forwarder_size(f);
+		ret = forwarder_workers(f, err);
+	}
+	if (ret < 0) {
+		forwarder_stop(f);
+		return ret;
+	}
+	/* Only the agent enters: nothing of ours may keep the namespace alive. */
+	close_fd(&f->target.net_fd);
+	close_fd(&f->target.user_fd);
+	ports_hand_over(&f->ports, f->workers);
+	return 0;
+}
+
+/* ---------------------------------------------------------------- run */
+
+enum verdict { GO_ON = -1 }; /* else an exit status */
+
+static int forwarder_log_stats(const struct forwarder *f)
+{
+	struct stats *stats[64];
+
+	for (unsigned i = 0; i < f->n_workers; i++)
+		stats[i] = worker_stats(f->workers[i]);
+	stats_log(&f->conf->rules, stats, f->n_workers);
+	return GO_ON;
+}
+
+/* A signal that ends us ends the command, whose status is then ours. */
+static int forwarder_on_end_signal(struct forwarder *f, int sig)
+{
+	if (f->command.pid <= 0) {
+		log_info("%s: ending", strsignal(sig));
+		return 0;
+	}
+	/* From the terminal the command has it already. */
+	if (sig != SIGINT)
+		kill(f->command.pid, sig);
+	return GO_ON;
+}
+
+static int forwarder_on_signal(struct forwarder *f)
+{
+	struct signalfd_siginfo s;
+
+	if (read(f->signals, &s, sizeof(s)) != sizeof(s))
+		return GO_ON;
+	switch (s.ssi_signo) {
+	case SIGUSR1:
+		return forwarder_log_stats(f);
+	case SIGCHLD:
+		return command_reap(&f->command);
+	default:
+		return forwarder_on_end_signal(f, (int)s.ssi_signo);
+	}
+}
+
+static int forwarder_on_agent(struct forwarder *f)
+{
+	int ret = agent_read(&f->agent);
+
+	if (ret == -EPIPE) {
+		log_err("the process in the namespace has ended");
+		return 1;
+	}
+	if (ret < 0)
+		return GO_ON;
+	forwarder_targets(&f->agent.state, &f->shared.targets);
+	forwarder_say_target(f);
+	for (unsigned i = 0; i < f->n_workers; i++)
+		worker_retarget(f->workers[i], &f->shared.targets);
+	return GO_ON;
+}
+
+static void forwarder_update_ports(struct forwarder *f)
+{
+	struct err err;
+
+	if (ports_update(&f->ports, &f->diag, &f->shared.targets, &err) < 0)
+		log_debug("%s", err.text);
+}
+
+static int forwarder_interval(const struct forwarder *f)
+{
+	int watch = f->command.pid > 0 ? -1 : ns_watch_interval(&f->watch);
+
+	if (ports_any_automatic(f->conf) && (watch < 0 || watch > FORWARDER_AUTO_MS))
+		return FORWARDER_AUTO_MS;
+	return watch;
+}
+
+int forwarder_run(struct forwarder *f)
+{
+	enum { P_SIGNALS, P_AGENT, P_WATCH, P_NUM };
+	struct pollfd p[P_NUM] = {
+		[P_SIGNALS] = { .fd = f->signals, .events = POLLIN },
+		[P_AGENT] = { .fd = f->agent.control, .events = POLLIN },
+		[P_WATCH] = { .fd = f->command.pid > 0 ? -1 : ns_watch_fd(&f->watch),
+			      .events = POLLIN },
+	};
+	bool automatic = ports_any_automatic(f->conf);
+	int status = GO_ON;
+
+	command_go(&f->command);
+	while (status == GO_ON) {
+		if (automatic)
+			forwarder_update_ports(f);
+		if (poll(p, P_NUM, forwarder_interval(f)) < 0 && errno != EINTR) {
+			log_err("poll: %s", strerror(errno));
+			return 1;
+		}
+		if (f->command.pid <= 0 && ns_watch_ended(&f->watch)) {
+			ports_close(&f->ports);
+			log_info("the namespace has ended");
+			return 0;
+		}
+		if (p[P_SIGNALS].revents)
+			status = forwarder_on_signal(f);
+		if (status == GO_ON && p[P_AGENT].revents)
+			status = forwarder_on_agent(f);
+	}
+	return status;
+}
+
+/* ---------------------------------------------------------------- stop */
+
+void forwarder_stop(struct forwarder *f)
+{
+	ports_close(&f->ports);
+	for (unsigned i = 0; i < f->n_workers; i++)
+		worker_stop(f->workers[i]);
+	for (unsigned i = 0; i < f->n_workers; i++)
+		worker_join(f->workers[i]);
+	f->n_workers = 0;
+	free(f->workers);
+	free(f->shared.told);
+	if (f->have_diag)
+		nl_close(&f->diag);
+	agent_stop(&f->agent);
+	command_drop(&f->command);
+	ns_watch_stop(&f->watch);
+	ns_close(&f->target);
+	close_fd(&f->signals);
+}

@@ -1,0 +1,49 @@
+/* SPDX-License-Identifier: Apache-2.0 */
+#pragma once
+
+/*
+ * The whole of a running forwarder, as the main thread sees it: ports on the
+ * host, the agent in the namespace, workers between them, and what ends it.
+ */
+
+#include <stdbool.h>
+
+#include "err.h"
+#include "fwd/conf.h"
+#include "fwd/ports.h"
+#include "fwd/worker.h"
+#include "ns/agent.h"
+#include "ns/command.h"
+#include "ns/find.h"
+#include "ns/watch.h"
+
+struct forwarder {
+	const struct conf *conf;
+	struct command command; /* pid 0: none */
+	struct ns_target target;
+	struct ns_watch watch;
+	struct ports ports;
+	struct agent agent;
+	struct nl diag; /* sock_diag in the namespace, for automatic ports */
+	bool have_diag;
+	struct worker_shared shared;
+	struct worker **workers; /* owned */
+	unsigned n_workers;	 /* that run */
+	unsigned n_threads;	 /* that are wanted */
+	int signals;		 /* signalfd; owned */
+};
+
+/*
+ * Bind all ports, enter the namespace, start the workers. 0, or -errno with
+ * @err: then nothing is left behind. The caller has one thread.
+ */
+int forwarder_start(struct forwarder *f, const struct conf *conf, struct err *err);
+
+/*
+ * Work until a signal, the end of the namespace or of the command. The exit
+ * status for the process.
+ */
+int forwarder_run(struct forwarder *f);
+
+/* Stop listening, reset what is open, undo what was done in the namespace. */
+void forwarder_stop(struct forwarder *f);

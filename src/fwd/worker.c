@@ -1,0 +1,487 @@
+/* SPDX-License-Identifier: Apache-2.0 */
+/*
+ * worker.c - a thread that forwards
+ *
+ * Turn after turn: wait for completions and handle them, free the flows that
+ * have ended, end what has waited too long. Messages come by a queue, and an
+ * eventfd that the loop waits for.
+ *
+ * A listener that cannot accept for want of descriptors or memory is paused, and
+ * tried again when a flow has ended or after a while; the clients wait in its
+ * backlog meanwhile. A listener that was shut down says EINVAL: that is how
+ * the main thread closes one.
+ */
+#include "fwd/worker.h"
+
+#include <errno.h>
+#include <semaphore.h>
+#include <signal.h>
+#include <stdio.h>
+#include <stdlib.h>
+#include <string.h>
+#include <sys/eventfd.h>
+#include <sys/socket.h>
+
+#include "fwd/log.h"
+#include "util.h"
+
+#define WORKER_RESUME_NS (100 * 1000000ull)
+#define WORKER_STOP_NS	 (1000 * 1000000ull) /* at most, to end all flows */
+
+struct listener {
+	int fd; /* owned; -1: the slot is free */
+	uint32_t rule;
+	uint16_t port;
+	uint16_t generation;
+	bool armed;
+};
+
+enum mail_kind { MAIL_LISTEN, MAIL_RETARGET, MAIL_STOP };
+
+struct mail {
+	enum mail_kind kind;
+	int fd;
+	uint32_t rule;
+	uint16_t port;
+	struct source_targets targets;
+};
+
+struct mailbox {
+	pthread_mutex_t lock;
+	struct mail *v;
+	size_t n, max;
+	int event; /* eventfd */
+};
+
+struct worker {
+	struct worker_shared *shared;
+	int agent_channel; /* not owned */
+	pthread_t thread;
+	sem_t ready;
+	int start_code; /* 0 or -errno, once @ready */
+	struct err start_err;
+	struct mailbox mailbox;
+	struct loop loop;
+	struct tcp tcp;
+	struct stats stats;
+	struct listener *listeners;
+	uint32_t n_listeners, max_listeners;
+	uint32_t n_dropped; /* of them, slots that are free again */
+	unsigned n_paused;
+	uint64_t resume_at; /* if any is paused */
+	bool agent_gone;
+	uint64_t stop_by; /* 0: not stopping */
+};
+
+/* ---------------------------------------------------------------- listeners */
+
+static void worker_accept(struct worker *w, uint32_t i)
+{
+	struct listener *l = &w->listeners[i];
+
+	l->armed = true;
+	w->loop.ops->accept(
+		&w->loop, l->fd,
+		(struct loop_ref){ .op = OP_ACCEPT, .generation = l->generation, .slot = i });
+}
+
+static void worker_drop_listener(struct worker *w, struct listener *l)
+{
+	w->loop.ops->forget(&w->loop, l->fd);
+	close_fd(&l->fd);
+	l->generation++;
+	w->n_dropped++;
+}
+
+/* A free slot, or FLOW_NONE without memory. */
+static uint32_t worker_listener_slot(struct worker *w)
+{
+	uint32_t i = 0;
+
+	if (w->n_dropped > 0) {
+		while (w->listeners[i].fd >= 0)
+			i++;
+		w->n_dropped--;
+		return i;
+	}
+	if (w->n_listeners == w->max_listeners) {
+		uint32_t max = w->max_listeners ? w->max_listeners * 2 : 16;
+		struct listener *v = realloc(w->listeners, max * sizeof(*v));
+
+		if (!v)
+			return FLOW_NONE;
+		w->listeners = v;
+		w->max_listeners = max;
+	}
+	w->listeners[w->n_listeners] = (struct listener){ .fd = -1 };
+	return w->n_listeners++;
+}
+
+static void worker_add_listener(struct worker *w, const struct mail *m)
+{
+	uint32_t i = worker_listener_slot(w);
+
+	if (i == FLOW_NONE) {
+		log_err("port %u: %s", m->port, strerror(ENOMEM));
+		close(m->fd);
+		return;
+	}
+	w->listeners[i] = (struct listener){ .fd = m->fd,
+					     .rule = m->rule,
+					     .port = m->port,
+					     .generation = w->listeners[i].generation };
+	if (w->stop_by)
+		worker_drop_listener(w, &w->listeners[i]);
+	else
+		worker_accept(w, i);
+}
+
+/* Accept failed: @code is EINVAL if the listener was shut down. */
+static void worker_accept_failed(struct worker *w, struct listener *l, int code)
+{
+	l->armed = false;
+	if (code == EINVAL || code == ECANCELED || w->stop_by) {
+		worker_drop_listener(w, l);
+		return;
+	}
+	stats_add(&w->stats.error[STATS_ACCEPT], 1);
+	if (w->n_paused == 0) {
+		stats_add(&w->stats.accept_paused, 1);
+		log_warn("port %u: accept: %s: waiting until connections have ended", l->port,
+			 strerror(code));
+	}
+	w->n_paused++;
+	w->resume_at = now_ns() + WORKER_RESUME_NS;
+}
+
+static void worker_resume(struct worker *w)
+{
+	w->n_paused = 0;
+	for (uint32_t i = 0; i < w->n_listeners; i++)
+		if (w->listeners[i].fd >= 0 && !w->listeners[i].armed)
+			worker_accept(w, i);
+}
+
+static void worker_on_accept(void *ctx, struct loop_ref ref, int res, buf_id buf)
+{
+	struct worker *w = ctx;
+	struct listener *l = &w->listeners[ref.slot];
+
+	(void)buf;
+	fwd_assert(l->generation == ref.generation && l->fd >= 0);
+	if (res < 0) {
+		worker_accept_failed(w, l, -res);
+		return;
+	}
+	tcp_accept(&w->tcp, &(struct tcp_arrival){ .fd = res, .rule = l->rule, .port = l->port });
+}
+
+/* ---------------------------------------------------------------- messages */
+
+static void worker_wait_mail(struct worker *w)
+{
+	w->loop.ops->readable(&w->loop, w->mailbox.event, (struct loop_ref){ .op = OP_MAIL });
+}
+
+static void worker_wait_agent(struct worker *w)
+{
+	w->loop.ops->readable(&w->loop, w->agent_channel, (struct loop_ref){ .op = OP_AGENT });
+}
+
+static void worker_begin_stop(struct worker *w)
+{
+	w->stop_by = now_ns() + WORKER_STOP_NS;
+	for (uint32_t i = 0; i < w->n_listeners; i++) {
+		struct listener *l = &w->listeners[i];
+
+		if (l->fd < 0)
+			continue;
+		shutdown(l->fd, SHUT_RDWR);
+		if (l->armed)
+			w->loop.ops->cancel(&w->loop, l->fd,
+					    (struct loop_ref){ .op = OP_ACCEPT,
+							       .generation = l->generation,
+							       .slot = i });
+		else
+			worker_drop_listener(w, l);
+	}
+	tcp_close_all(&w->tcp);
+}
+
+static void worker_read_mail(struct worker *w, const struct mail *m)
+{
+	switch (m->kind) {
+	case MAIL_LISTEN:
+		worker_add_listener(w, m);
+		break;
+	case MAIL_RETARGET:
+		w->tcp.targets = m->targets;
+		break;
+	case MAIL_STOP:
+		worker_begin_stop(w);
+		break;
+	}
+}
+
+static void worker_on_mail(void *ctx, struct loop_ref ref, int res, buf_id buf)
+{
+	struct worker *w = ctx;
+	struct mailbox *b = &w->mailbox;
+	struct mail *v;
+	uint64_t ignored;
+	size_t n;
+
+	(void)ref;
+	(void)res;
+	(void)buf;
+	if (read(b->event, &ignored, sizeof(ignored)) < 0 && errno != EAGAIN)
+		log_err("worker: %s", strerror(errno));
+	pthread_mutex_lock(&b->lock);
+	v = b->v;
+	n = b->n;
+	b->v = NULL;
+	b->n = b->max = 0;
+	pthread_mutex_unlock(&b->lock);
+	for (size_t i = 0; i < n; i++)
+		worker_read_mail(w, &v[i]);
+	free(v);
+	worker_wait_mail(w);
+}
+
+static void worker_on_agent(void *ctx, struct loop_ref ref, int res, buf_id buf)
+{
+	struct worker *w = ctx;
+
+	(void)ref;
+	(void)res;
+	(void)buf;
+	if (tcp_sockets_came(&w->tcp) == 0)
+		worker_wait_agent(w);
+	else
+		w->agent_gone = true; /* the main thread ends the process */
+}
+
+static bool worker_post(struct worker *w, const struct mail *m)
+{
+	struct mailbox *b = &w->mailbox;
+	uint64_t one = 1;
+	bool ok = true;
+
+	pthread_mutex_lock(&b->lock);
+	if (b->n == b->max) {
+		size_t max = b->max ? b->max * 2 : 16;
+		struct mail *v = realloc(b->v, max * sizeof(*v));
+
+		ok = v != NULL;
+		if (ok) {
+			b->v = v;
+			b->max = max;
+		}
+	}
+	if (ok)
+		b->v[b->n++] = *m;
+	pthread_mutex_unlock(&b->lock);
+	return ok && write(b->event, &one, sizeof(one)) == sizeof(one);
+}
+
+/* ---------------------------------------------------------------- the thread */
+
+static void worker_on_flow(void *ctx, struct loop_ref ref, int res, buf_id buf)
+{
+	tcp_complete(&((struct worker *)ctx)->tcp, ref, res, buf);
+}
+
+static int worker_fd_of(void *ctx, struct loop_ref ref)
+{
+	struct worker *w = ctx;
+
+	switch (ref.op) {
+	case OP_ACCEPT:
+		return w->listeners[ref.slot].fd;
+	case OP_MAIL:
+		return w->mailbox.event;
+	case OP_AGENT:
+		return w->agent_channel;
+	default:
+		return tcp_fd_of(&w->tcp, ref);
+	}
+}
+
+static loop_handler *const worker_handlers[] = {
+	[OP_NONE] = NULL,
+	[OP_ACCEPT] = worker_on_accept,
+	[OP_CONNECT] = worker_on_flow,
+	[OP_RECV] = worker_on_flow,
+	[OP_SEND] = worker_on_flow,
+	[OP_READABLE] = worker_on_flow,
+	[OP_WRITABLE] = worker_on_flow,
+	[OP_MAIL] = worker_on_mail,
+	[OP_AGENT] = worker_on_agent,
+};
+_Static_assert(ARRAY_SIZE(worker_handlers) == OP_NUM, "a handler for each operation");
+
+static bool worker_is_done(const struct worker *w)
+{
+	if (!w->stop_by)
+		return false;
+	if (now_ns() >= w->stop_by)
+		return true;
+	for (uint32_t i = 0; i < w->n_listeners; i++)
+		if (w->listeners[i].fd >= 0)
+			return false;
+	return tcp_is_empty(&w->tcp);
+}
+
+static uint64_t worker_deadline(const struct worker *w)
+{
+	uint64_t first = tcp_deadline(&w->tcp);
+
+	if (w->n_paused > 0 && w->resume_at < first)
+		first = w->resume_at;
+	if (w->stop_by && w->stop_by < first)
+		first = w->stop_by;
+	return first;
+}
+
+static void worker_run(struct worker *w)
+{
+	while (!worker_is_done(w)) {
+		int ret = w->loop.ops->run(&w->loop, worker_deadline(w));
+		uint64_t now;
+
+		if (ret < 0) {
+			log_err("%s: %s", w->loop.ops->name, strerror(-ret));
+			kill(getpid(), SIGTERM); /* the process cannot do its work any more */
+			return;
+		}
+		now = now_ns();
+		tcp_tick(&w->tcp, now);
+		if ((tcp_reap(&w->tcp) || now >= w->resume_at) && w->n_paused > 0)
+			worker_resume(w);
+	}
+}
+
+static int worker_init(struct worker *w, struct err *err)
+{
+	struct worker_shared *s = w->shared;
+	int ret;
+
+	w->loop = (struct loop){ .ops = s->engine,
+				 .handlers = worker_handlers,
+				 .fd_of = worker_fd_of,
+				 .ctx = w,
+				 .max_fds = s->max_fds };
+	/* Two for each direction of each flow, and what an engine holds ready. */
+	ret = bufs_init(&w->loop.bufs, 4 * s->max_flows + 256, err);
+	if (ret == 0)
+		ret = w->loop.ops->init(&w->loop, err);
+	if (ret < 0)
+		return ret;
+	w->tcp.told = s->told;
+	w->tcp.n_flows = &s->n_flows;
+	w->tcp.max_flows = s->max_flows;
+	w->tcp.targets = s->targets;
+	ret = tcp_init(&w->tcp, &w->loop, s->conf, &w->stats, w->agent_channel, err);
+	if (ret < 0)
+		return ret;
+	worker_wait_mail(w);
+	worker_wait_agent(w);
+	return 0;
+}
+
+static void *worker_main(void *arg)
+{
+	struct worker *w = arg;
+	char name[16];
+
+	snprintf(name, sizeof(name), "fwd-%s", w->shared->engine->name);
+	pthread_setname_np(pthread_self(), name);
+	w->start_code = worker_init(w, &w->start_err);
+	sem_post(&w->ready);
+	if (w->start_code == 0)
+		worker_run(w);
+	if (w->loop.engine)
+		w->loop.ops->fini(&w->loop);
+	for (uint32_t i = 0; i < w->n_listeners; i++)
+		close_fd(&w->listeners[i].fd);
+	free(w->listeners);
+	tcp_fini(&w->tcp);
+	bufs_fini(&w->loop.bufs);
+	return NULL;
+}
+
+/* ---------------------------------------------------------------- for the main thread */
+
+static void worker_free(struct worker *w)
+{
+	for (size_t i = 0; i < w->mailbox.n; i++)
+		if (w->mailbox.v[i].kind == MAIL_LISTEN)
+			close(w->mailbox.v[i].fd);
+	free(w->mailbox.v);
+	close_fd(&w->mailbox.event);
+	pthread_mutex_destroy(&w->mailbox.lock);
+	sem_destroy(&w->ready);
+	stats_fini(&w->stats);
+	free(w);
+}
+
+int worker_start(struct worker_shared *shared, int agent_channel, struct worker **ret,
+		 struct err *err)
+{
+	struct worker *w = calloc(1, sizeof(*w));
+	int code;
+
+	if (!w)
+		return err_sys(err, ENOMEM, "worker");
+	w->shared = shared;
+	w->agent_channel = agent_channel;
+	pthread_mutex_init(&w->mailbox.lock, NULL);
+	sem_init(&w->ready, 0, 0);
+	w->mailbox.event = eventfd(0, EFD_CLOEXEC | EFD_NONBLOCK);
+	code = w->mailbox.event < 0 ? -errno : stats_init(&w->stats, shared->conf->rules.n);
+	if (code == 0)
+		code = -pthread_create(&w->thread, NULL, worker_main, w);
+	if (code < 0) {
+		worker_free(w);
+		return err_sys(err, -code, "worker");
+	}
+	while (sem_wait(&w->ready) != 0)
+		; /* EINTR */
+	if (w->start_code < 0) {
+		code = w->start_code;
+		*err = w->start_err;
+		pthread_join(w->thread, NULL);
+		worker_free(w);
+		return code;
+	}
+	*ret = w;
+	return 0;
+}
+
+void worker_listen(struct worker *w, int fd, uint32_t rule, uint16_t port)
+{
+	if (!worker_post(
+		    w, &(struct mail){ .kind = MAIL_LISTEN, .fd = fd, .rule = rule, .port = port }))
+		close(fd);
+}
+
+void worker_retarget(struct worker *w, const struct source_targets *targets)
+{
+	worker_post(w, &(struct mail){ .kind = MAIL_RETARGET, .targets = *targets });
+}
+
+struct stats *worker_stats(struct worker *w)
+{
+	return &w->stats;
+}
+
+void worker_stop(struct worker *w)
+{
+	worker_post(w, &(struct mail){ .kind = MAIL_STOP });
+}
+
+void worker_join(struct worker *w)
+{
+	pthread_join(w->thread, NULL);
+	worker_free(w);
+}

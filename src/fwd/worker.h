@@ -1,0 +1,54 @@
+/* SPDX-License-Identifier: Apache-2.0 */
+#pragma once
+
+/*
+ * A worker: one thread with its own loop, listeners, flows, pipes and buffers.
+ * The main thread speaks to it by messages alone.
+ */
+
+#include <pthread.h>
+#include <stdbool.h>
+#include <stdint.h>
+
+#include "err.h"
+#include "fwd/conf.h"
+#include "fwd/loop.h"
+#include "fwd/source.h"
+#include "fwd/stats.h"
+#include "fwd/tcp.h"
+
+/* What all workers are given. */
+struct worker_shared {
+	const struct conf *conf;
+	const struct loop_ops *engine;
+	unsigned max_flows; /* of all workers */
+	unsigned max_fds;
+	struct tcp_told *told; /* [n_rules] */
+	_Atomic uint32_t n_flows;
+	struct source_targets targets; /* at start */
+};
+
+struct worker;
+
+/*
+ * Start a worker and wait until it is ready. It takes sockets from
+ * @agent_channel, which it does not own. @shared outlives it. 0 or -errno
+ * with @err.
+ */
+int worker_start(struct worker_shared *shared, int agent_channel, struct worker **ret,
+		 struct err *err);
+
+/*
+ * Hand it a listening socket: it is the worker's now. To close it again, shut
+ * it down (shutdown(2)): the worker notices.
+ */
+void worker_listen(struct worker *w, int fd, uint32_t rule, uint16_t port);
+
+/* The container is reached elsewhere now. Flows that are open go on. */
+void worker_retarget(struct worker *w, const struct source_targets *targets);
+
+struct stats *worker_stats(struct worker *w);
+
+/* Close listeners and flows, and end. Returns at once; worker_join() waits and frees. */
+void worker_stop(struct worker *w);
+void worker_join(struct worker *w);
