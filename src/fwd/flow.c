@@ -122,6 +122,13 @@ void flow_set_state(struct flows *fs, struct flow *f, enum flow_state state)
 	flow_link(fs, f);
 }
 
+struct loop_ref flow_ref(const struct flows *fs, const struct flow *f, enum side side)
+{
+	return (struct loop_ref){ .side = (uint8_t)side,
+				  .generation = f->generation,
+				  .slot = (uint32_t)(f - fs->v) };
+}
+
 struct flow *flow_new(struct flows *fs, int fd)
 {
 	/* The last one freed is the one whose memory is warm. */
@@ -144,6 +151,9 @@ struct flow *flow_new(struct flows *fs, int fd)
 			    .next = f->next,
 			    .prev = f->prev,
 			    .fd = { fd, -1 } };
+	/* A flow may end before its pumps start: they must own nothing. */
+	for (int side = 0; side < SIDES; side++)
+		pump_init(&f->pump[side], -1, -1, flow_ref(fs, f, (enum side)side));
 	return f;
 }
 
@@ -162,13 +172,6 @@ struct flow *flow_of(struct flows *fs, struct loop_ref ref)
 	f = &fs->v[ref.slot];
 	fwd_assert(f->generation == ref.generation && f->state != FLOW_FREE);
 	return f;
-}
-
-struct loop_ref flow_ref(const struct flows *fs, const struct flow *f, enum side side)
-{
-	return (struct loop_ref){ .side = (uint8_t)side,
-				  .generation = f->generation,
-				  .slot = (uint32_t)(f - fs->v) };
 }
 
 bool flow_is_quiet(const struct flow *f)

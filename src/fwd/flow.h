@@ -62,6 +62,9 @@ struct flows {
 int flows_init(struct flows *fs, uint32_t max, struct err *err);
 void flows_fini(struct flows *fs);
 
+/* A reference to @f; the caller adds @op. */
+struct loop_ref flow_ref(const struct flows *fs, const struct flow *f, enum side side);
+
 /*
  * Take a free slot for an accepted connection @fd; it takes @fd and is in
  * FLOW_WAITING. NULL, with @fd untouched, if there is none.
@@ -76,9 +79,6 @@ void flow_free(struct flows *fs, struct flow *f);
 
 /* The flow that @ref means. A stale reference is a bug of ours and asserts. */
 struct flow *flow_of(struct flows *fs, struct loop_ref ref);
-
-/* A reference to @f; the caller adds @op. */
-struct loop_ref flow_ref(const struct flows *fs, const struct flow *f, enum side side);
 
 /* The oldest in @state, or NULL. In states with a deadline it is the first to be due. */
 struct flow *flow_oldest(const struct flows *fs, enum flow_state state);
