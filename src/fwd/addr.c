@@ -138,26 +138,28 @@ int addr_family_af(enum addr_family family)
 	return addr_afs[family];
 }
 
-socklen_t addr_to_sockaddr(const struct addr *a, struct sockaddr_storage *ret)
+socklen_t addr_to_sockaddr_as(const struct addr *a, bool v6, struct sockaddr_storage *ret)
 {
+	struct sockaddr_in6 *sin6 = (struct sockaddr_in6 *)ret;
+	struct sockaddr_in *sin = (struct sockaddr_in *)ret;
+
 	*ret = (struct sockaddr_storage){ 0 };
-
-	if (addr_is_v4(a)) {
-		struct sockaddr_in *sin = (struct sockaddr_in *)ret;
-
+	if (!v6) {
 		sin->sin_family = AF_INET;
 		sin->sin_port = htons(a->port);
 		memcpy(&sin->sin_addr, a->ip + ADDR_V4_OFFSET, sizeof(sin->sin_addr));
 		return sizeof(*sin);
 	}
-
-	struct sockaddr_in6 *sin6 = (struct sockaddr_in6 *)ret;
-
 	sin6->sin6_family = AF_INET6;
 	sin6->sin6_port = htons(a->port);
 	sin6->sin6_scope_id = a->scope;
 	memcpy(&sin6->sin6_addr, a->ip, sizeof(sin6->sin6_addr));
 	return sizeof(*sin6);
+}
+
+socklen_t addr_to_sockaddr(const struct addr *a, struct sockaddr_storage *ret)
+{
+	return addr_to_sockaddr_as(a, !addr_is_v4(a), ret);
 }
 
 bool addr_from_sockaddr(const struct sockaddr_storage *sa, struct addr *ret)

@@ -59,6 +59,9 @@ int addr_family_af(enum addr_family family);
 /* Fill *@ret with a sockaddr_in or sockaddr_in6; returns its length. */
 socklen_t addr_to_sockaddr(const struct addr *a, struct sockaddr_storage *ret);
 
+/* As addr_to_sockaddr(), for a socket of a given family: IPv4 stays mapped if @v6. */
+socklen_t addr_to_sockaddr_as(const struct addr *a, bool v6, struct sockaddr_storage *ret);
+
 /*
  * From what accept(2) and the like gave: unmaps nothing (IPv4 is kept mapped
  * anyway), keeps the scope of link-local addresses only. False, with *@ret

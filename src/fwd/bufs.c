@@ -16,14 +16,14 @@
 #define BUFS_CHUNK 64u	/* buffers made usable at a time: 2 MiB */
 #define BUFS_WARM  256u /* that many free ones keep their memory */
 
-int bufs_init(struct bufs *b, uint32_t max, struct err *err)
+int bufs_init(struct bufs *b, uint32_t max, size_t buf_size, struct err *err)
 {
 	size_t size;
 	void *base, *stack;
 
 	max = (max + BUFS_CHUNK - 1) / BUFS_CHUNK * BUFS_CHUNK;
-	size = (size_t)max * BUF_SIZE;
-	*b = (struct bufs){ .max = max };
+	size = (size_t)max * buf_size;
+	*b = (struct bufs){ .max = max, .size = buf_size };
 	/* PROT_NONE: counts for nothing, whatever vm.overcommit_memory says. */
 	base = mmap(NULL, size, PROT_NONE, MAP_PRIVATE | MAP_ANONYMOUS, -1, 0);
 	if (base == MAP_FAILED)
@@ -43,7 +43,7 @@ void bufs_fini(struct bufs *b)
 {
 	if (!b->base)
 		return;
-	munmap(b->base, (size_t)b->max * BUF_SIZE);
+	munmap(b->base, (size_t)b->max * b->size);
 	munmap(b->free, b->max * sizeof(*b->free));
 	*b = (struct bufs){ 0 };
 }
@@ -53,7 +53,7 @@ static bool bufs_grow(struct bufs *b)
 {
 	if (b->n_ready == b->max)
 		return false;
-	if (mprotect(bufs_data(b, b->n_ready), (size_t)BUFS_CHUNK * BUF_SIZE,
+	if (mprotect(bufs_data(b, b->n_ready), (size_t)BUFS_CHUNK * b->size,
 		     PROT_READ | PROT_WRITE) != 0)
 		return false;
 	for (uint32_t i = BUFS_CHUNK; i-- > 0;)
@@ -80,6 +80,6 @@ void bufs_put(struct bufs *b, buf_id id)
 void bufs_trim(struct bufs *b)
 {
 	for (uint32_t i = 0; b->low > BUFS_WARM && i < b->low - BUFS_WARM; i++)
-		madvise(bufs_data(b, b->free[i]), BUF_SIZE, MADV_DONTNEED);
+		madvise(bufs_data(b, b->free[i]), b->size, MADV_DONTNEED);
 	b->low = b->n_free;
 }

@@ -16,13 +16,14 @@
 
 #include "err.h"
 
-#define BUF_SIZE 32768u
+#define BUF_SIZE 32768u /* of a stream's buffer */
 
 typedef uint32_t buf_id;
 #define BUF_NONE UINT32_MAX
 
 struct bufs {
 	uint8_t *base;	/* of all buffers */
+	size_t size;	/* of one: whole pages */
 	uint32_t *free; /* stack of the free ones */
 	uint32_t n_free;
 	uint32_t n_ready; /* buffers below this have memory behind them */
@@ -30,8 +31,8 @@ struct bufs {
 	uint32_t low; /* the fewest that were free since the last trim */
 };
 
-/* Reserve address space for @max buffers. 0 or -errno with @err. */
-int bufs_init(struct bufs *b, uint32_t max, struct err *err);
+/* Reserve address space for @max buffers of @size bytes. 0 or -errno with @err. */
+int bufs_init(struct bufs *b, uint32_t max, size_t size, struct err *err);
 void bufs_fini(struct bufs *b);
 
 /* Take one; BUF_NONE when all are taken or the kernel has no more memory. */
@@ -43,5 +44,5 @@ void bufs_trim(struct bufs *b);
 
 static inline uint8_t *bufs_data(const struct bufs *b, buf_id id)
 {
-	return b->base + (size_t)id * BUF_SIZE;
+	return b->base + (size_t)id * b->size;
 }

@@ -28,12 +28,14 @@ enum conf_long {
 	CONF_MAX_FLOWS,
 	CONF_CONNECT_TIMEOUT,
 	CONF_HALF_CLOSED_TIMEOUT,
+	CONF_UDP_TIMEOUT,
 };
 
-static const char conf_short[] = "+:t:46fP:l:qdh";
+static const char conf_short[] = "+:t:u:46fP:l:qdh";
 
 static const struct option conf_options[] = {
 	{ "tcp-ports", required_argument, NULL, 't' },
+	{ "udp-ports", required_argument, NULL, 'u' },
 	{ "ipv4-only", no_argument, NULL, '4' },
 	{ "ipv6-only", no_argument, NULL, '6' },
 	{ "foreground", no_argument, NULL, 'f' },
@@ -53,6 +55,7 @@ static const struct option conf_options[] = {
 	{ "max-flows", required_argument, NULL, CONF_MAX_FLOWS },
 	{ "connect-timeout", required_argument, NULL, CONF_CONNECT_TIMEOUT },
 	{ "half-closed-timeout", required_argument, NULL, CONF_HALF_CLOSED_TIMEOUT },
+	{ "udp-timeout", required_argument, NULL, CONF_UDP_TIMEOUT },
 	{ 0 },
 };
 
@@ -70,7 +73,8 @@ static const char conf_usage[] =
 	"                           [ADDRESS[%INTERFACE]/]PORTS, PORTS a comma-separated list of\n"
 	"                           80, 8000-8010, 8080:80, 8000-8010:80-90, 8080:ADDRESS/80,\n"
 	"                           and ~8005 or ~8003-8005 to leave some out\n"
-	"  -4, --ipv4-only        listen on IPv4 addresses only\n"
+	"  -u, --udp-ports SPEC   UDP ports to forward, likewise\n"
+	"  -4, --ipv4-only         listen on IPv4 addresses only\n"
 	"  -6, --ipv6-only        listen on IPv6 addresses only\n"
 	"      --freebind         listen on addresses that the host does not have (yet)\n"
 	"      --host-lo-to-ns-lo forward what comes from the host's loopback addresses to the\n"
@@ -85,6 +89,9 @@ static const char conf_usage[] =
 	"      --connect-timeout SECONDS      for the application to answer (default: 10)\n"
 	"      --half-closed-timeout SECONDS  without a byte, of connections that one side\n"
 	"                         has closed (default: 300)\n"
+	"      --udp-timeout SECONDS[,SECONDS]  without a datagram, of sessions that are one-way "
+	"or\n"
+	"                         were answered once, and of others (default: 30,120)\n"
 	"  -f, --foreground       stay in the foreground (default: go to the background when\n"
 	"                         everything is ready)\n"
 	"  -P, --pid FILE         write the process id to FILE\n"
@@ -137,6 +144,21 @@ static int conf_engine(const char *arg, struct conf *c, struct err *err)
 	return 0;
 }
 
+/* ONE[,TWO]: TWO is ONE where it is left out. */
+static int conf_udp_timeout(const char *arg, struct conf *c, struct err *err)
+{
+	const char *comma = strchr(arg, ',');
+	char first[16];
+	int ret;
+
+	snprintf(first, sizeof(first), "%.*s", comma ? (int)(comma - arg) : 15, arg);
+	ret = conf_number("--udp-timeout", first, 1, 1000000, &c->udp_timeout, err);
+	if (ret == 0)
+		ret = conf_number("--udp-timeout", comma ? comma + 1 : first, 1, 1000000,
+				  &c->udp_lasting_timeout, err);
+	return ret;
+}
+
 static int conf_log_size(const char *arg, struct conf *c, struct err *err)
 {
 	unsigned v = 0;
@@ -186,6 +208,8 @@ static int conf_option(int opt, struct conf *c, struct err *err)
 		return conf_number("--max-flows", optarg, 1, 1u << 20, &c->max_flows, err);
 	case CONF_CONNECT_TIMEOUT:
 		return conf_number("--connect-timeout", optarg, 1, 3600, &c->connect_timeout, err);
+	case CONF_UDP_TIMEOUT:
+		return conf_udp_timeout(optarg, c, err);
 	default:
 		return conf_number("--half-closed-timeout", optarg, 1, 1000000,
 				   &c->half_closed_timeout, err);
@@ -233,8 +257,9 @@ static int conf_ports(int argc, char **argv, struct conf *c, struct err *err)
 	conf_port_env(c, &env);
 	optind = 0;
 	while (ret == 0 && (opt = getopt_long(argc, argv, conf_short, conf_options, NULL)) != -1)
-		if (opt == 't')
-			ret = portspec_parse(PROTO_TCP, optarg, &env, &c->rules, err);
+		if (opt == 't' || opt == 'u')
+			ret = portspec_parse(opt == 't' ? PROTO_TCP : PROTO_UDP, optarg, &env,
+					     &c->rules, err);
 	return ret;
 }
 
@@ -278,7 +303,9 @@ int conf_parse(int argc, char **argv, struct conf *ret, struct err *err)
 			  .v6 = true,
 			  .log_size = 1024 * 1024,
 			  .connect_timeout = 10,
-			  .half_closed_timeout = 300 };
+			  .half_closed_timeout = 300,
+			  .udp_timeout = 30,
+			  .udp_lasting_timeout = 120 };
 	bool any_ports = false;
 	int opt, code = 0;
 
@@ -295,7 +322,7 @@ int conf_parse(int argc, char **argv, struct conf *ret, struct err *err)
 			c.v6 = false;
 		else if (opt == '6')
 			c.v4 = false;
-		else if (opt == 't')
+		else if (opt == 't' || opt == 'u')
 			any_ports = true;
 		else
 			code = conf_option(opt, &c, err);

@@ -30,6 +30,8 @@ struct conf {
 	unsigned max_flows;	      /* 0: as many as descriptors allow, at most 65536 */
 	unsigned connect_timeout;     /* seconds */
 	unsigned half_closed_timeout; /* seconds */
+	unsigned udp_timeout;	      /* seconds, of sessions that are one-way or answered once */
+	unsigned udp_lasting_timeout; /* seconds, of others */
 };
 
 enum conf_result { CONF_RUN, CONF_DONE };

@@ -151,14 +151,37 @@ static int forwarder_find(struct forwarder *f, struct err *err)
 	return ns_open(pid, &f->target, err);
 }
 
-static void forwarder_targets(const struct agent_state *s, struct source_targets *ret)
+/* Take over what the agent says of the container. */
+static void forwarder_learn(struct forwarder *f)
 {
-	*ret = (struct source_targets){
+	const struct agent_state *s = &f->agent.state;
+
+	f->shared.targets = (struct source_targets){
 		.addr = { [ADDR_V4] = addr_from_bytes(&s->addr4, sizeof(s->addr4)),
 			  [ADDR_V6] = addr_from_bytes(&s->addr6, sizeof(s->addr6)) },
 		.have = { [ADDR_V4] = s->have[AGENT_V4], [ADDR_V6] = s->have[AGENT_V6] },
 		.transparent = s->transparent,
 	};
+	f->shared.ifindex[ADDR_V4] = s->ifindex[AGENT_V4];
+	f->shared.ifindex[ADDR_V6] = s->ifindex[AGENT_V6];
+	f->shared.udp_table = s->udp_table;
+}
+
+/* The container's ports that UDP rules lead to, one range each; the caller's to free. */
+static struct attach_ports *forwarder_udp_ports(const struct conf *conf, unsigned *ret_n)
+{
+	struct attach_ports *v = calloc(conf->rules.n + 1, sizeof(*v));
+	unsigned n = 0;
+
+	for (unsigned i = 0; v && i < conf->rules.n; i++) {
+		const struct rule *r = &conf->rules.v[i];
+
+		if (r->proto == PROTO_UDP)
+			v[n++] = (struct attach_ports){ .first = r->to_first,
+							.last = rule_target_port(r, r->last) };
+	}
+	*ret_n = n;
+	return v;
 }
 
 static void forwarder_say_target(const struct forwarder *f)
@@ -173,11 +196,20 @@ static void forwarder_say_target(const struct forwarder *f)
 
 static int forwarder_enter(struct forwarder *f, struct err *err)
 {
-	int ret = agent_start(&f->agent, &f->target, f->n_threads, err);
+	struct attach_ports *udp;
+	unsigned n_udp;
+	int ret;
 
+	udp = forwarder_udp_ports(f->conf, &n_udp);
+	if (!udp)
+		return err_sys(err, ENOMEM, "agent");
+	f->shared.udp = n_udp > 0;
+	f->shared.tcp = n_udp < f->conf->rules.n;
+	ret = agent_start(&f->agent, &f->target, f->n_threads, udp, n_udp, err);
+	free(udp);
 	if (ret < 0)
 		return ret;
-	forwarder_targets(&f->agent.state, &f->shared.targets);
+	forwarder_learn(f);
 	if (!f->agent.state.transparent && f->conf->source.mode == SOURCE_MODE_REQUIRE)
 		return err_set(err, EOPNOTSUPP,
 			       "--source=require: foreign addresses cannot be used in the "
@@ -205,7 +237,7 @@ static int forwarder_workers(struct forwarder *f, struct err *err)
 	if (!f->shared.told || !f->workers)
 		return err_sys(err, ENOMEM, "workers");
 	while (ret == 0 && f->n_workers < f->n_threads) {
-		ret = worker_start(&f->shared, f->agent.channels[f->n_workers],
+		ret = worker_start(&f->shared, f->n_workers, f->agent.channels[f->n_workers],
 				   &f->workers[f->n_workers], err);
 		f->n_workers += ret == 0;
 	}
@@ -304,10 +336,10 @@ static int forwarder_on_agent(struct forwarder *f)
 	}
 	if (ret < 0)
 		return GO_ON;
-	forwarder_targets(&f->agent.state, &f->shared.targets);
+	forwarder_learn(f);
 	forwarder_say_target(f);
 	for (unsigned i = 0; i < f->n_workers; i++)
-		worker_retarget(f->workers[i], &f->shared.targets);
+		worker_retarget(f->workers[i], &f->shared.targets, f->shared.ifindex);
 	return GO_ON;
 }
 

@@ -7,6 +7,7 @@
 #include <errno.h>
 #include <netinet/in.h>
 #include <netinet/tcp.h>
+#include <netinet/udp.h>
 #include <stdio.h>
 #include <stdlib.h>
 #include <string.h>
@@ -14,7 +15,12 @@
 
 #include "util.h"
 
-#define LISTEN_BACKLOG 65535 /* the kernel caps it: net.core.somaxconn */
+#ifndef UDP_GRO
+#	define UDP_GRO 104
+#endif
+
+#define LISTEN_BACKLOG	  65535	    /* the kernel caps it: net.core.somaxconn */
+#define LISTEN_UDP_BUFFER (4 << 20) /* and this: net.core.rmem_max, wmem_max */
 
 /* A peer that has vanished is noticed after 300 + 5 * 60 s without a byte. */
 #define KEEPALIVE_IDLE	   300
@@ -22,6 +28,7 @@
 #define KEEPALIVE_COUNT	   5
 
 struct endpoint {
+	enum proto proto;
 	struct addr addr;
 	bool dual_stack; /* [::] that takes IPv4, too */
 	const char *ifname;
@@ -30,6 +37,15 @@ struct endpoint {
 static int listen_set(int fd, int level, int option, int value)
 {
 	return setsockopt(fd, level, option, &value, sizeof(value)) == 0 ? 0 : -errno;
+}
+
+/* Where each datagram was sent to, runs of them in one receive, and room for bursts. */
+static void listen_set_udp(int fd, bool v6)
+{
+	listen_set(fd, v6 ? IPPROTO_IPV6 : IPPROTO_IP, v6 ? IPV6_RECVPKTINFO : IP_PKTINFO, 1);
+	listen_set(fd, IPPROTO_UDP, UDP_GRO, 1);
+	listen_set(fd, SOL_SOCKET, SO_RCVBUF, LISTEN_UDP_BUFFER);
+	listen_set(fd, SOL_SOCKET, SO_SNDBUF, LISTEN_UDP_BUFFER);
 }
 
 /* What every connection inherits from its listener (tcp_create_openreq_child()). */
@@ -45,14 +61,17 @@ static void listen_set_inherited(int fd)
 /* Socket, options, bind, listen; @shared: joins others on the same port. */
 static int listen_socket(const struct conf *conf, const struct endpoint *e, bool shared)
 {
-	int fd = socket(addr_af(&e->addr), SOCK_STREAM | SOCK_NONBLOCK | SOCK_CLOEXEC, 0);
+	bool udp = e->proto == PROTO_UDP;
+	int fd = socket(addr_af(&e->addr),
+			(udp ? SOCK_DGRAM : SOCK_STREAM) | SOCK_NONBLOCK | SOCK_CLOEXEC, 0);
 	struct sockaddr_storage sa;
 	socklen_t len = addr_to_sockaddr(&e->addr, &sa);
 	int ret;
 
 	if (fd < 0)
 		return -errno;
-	ret = listen_set(fd, SOL_SOCKET, SO_REUSEADDR, 1);
+	/* For UDP it would let others take the port, too; nothing lingers there. */
+	ret = udp ? 0 : listen_set(fd, SOL_SOCKET, SO_REUSEADDR, 1);
 	if (ret == 0 && shared)
 		ret = listen_set(fd, SOL_SOCKET, SO_REUSEPORT, 1);
 	if (ret == 0 && addr_family(&e->addr) == ADDR_V6)
@@ -64,10 +83,13 @@ static int listen_socket(const struct conf *conf, const struct endpoint *e, bool
 		    0)
 		/* ENODEV means this; of an address, others would say so, too. */
 		ret = errno == ENODEV ? -ENXIO : -errno;
-	listen_set_inherited(fd);
+	if (udp)
+		listen_set_udp(fd, addr_family(&e->addr) == ADDR_V6);
+	else
+		listen_set_inherited(fd);
 	if (ret == 0 && bind(fd, (struct sockaddr *)&sa, len) != 0)
 		ret = -errno;
-	if (ret == 0 && listen(fd, LISTEN_BACKLOG) != 0)
+	if (ret == 0 && !udp && listen(fd, LISTEN_BACKLOG) != 0)
 		ret = -errno;
 	if (ret == 0)
 		return fd;
@@ -89,13 +111,14 @@ static unsigned listen_first_port(void)
 static int listen_err(struct err *err, int code, const struct endpoint *e)
 {
 	char where[ADDR_STRLEN + IFNAMSIZ + 32], addr[ADDR_STRLEN];
+	const char *proto = proto_str(e->proto);
 	unsigned first = listen_first_port();
 
 	if (e->dual_stack)
-		snprintf(where, sizeof(where), "port %u, all addresses%s%s", e->addr.port,
+		snprintf(where, sizeof(where), "%s port %u, all addresses%s%s", proto, e->addr.port,
 			 e->ifname[0] ? " of " : "", e->ifname);
 	else
-		snprintf(where, sizeof(where), "%s%s%s", addr_str(&e->addr, addr),
+		snprintf(where, sizeof(where), "%s %s%s%s", proto, addr_str(&e->addr, addr),
 			 e->ifname[0] ? " of " : "", e->ifname);
 	switch (code) {
 	case ENXIO:
@@ -166,7 +189,7 @@ static int listen_endpoint(const struct conf *conf, const struct endpoint *e, un
 int listen_open(const struct conf *conf, const struct rule *rule, uint16_t port, unsigned n,
 		int *ret_fd, struct err *err)
 {
-	struct endpoint e = { .addr = rule->bind, .ifname = rule->ifname };
+	struct endpoint e = { .proto = rule->proto, .addr = rule->bind, .ifname = rule->ifname };
 	int ret;
 
 	if (rule->any) {
@@ -179,7 +202,9 @@ int listen_open(const struct conf *conf, const struct rule *rule, uint16_t port,
 	ret = listen_endpoint(conf, &e, n, ret_fd, err);
 	if (ret == -EAFNOSUPPORT && e.dual_stack) {
 		/* A host without IPv6. */
-		e = (struct endpoint){ .addr = addr_any4, .ifname = rule->ifname };
+		e = (struct endpoint){ .proto = rule->proto,
+				       .addr = addr_any4,
+				       .ifname = rule->ifname };
 		e.addr.port = port;
 		ret = listen_endpoint(conf, &e, n, ret_fd, err);
 	}

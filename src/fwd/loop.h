@@ -29,6 +29,8 @@ enum loop_op {
 	OP_WRITABLE,
 	OP_MAIL,
 	OP_AGENT,
+	OP_UDP_LISTENER, /* datagrams of clients */
+	OP_UDP_SESSION,	 /* datagrams of the application */
 	OP_NUM
 };
 
@@ -45,8 +47,8 @@ struct loop_ref {
 _Static_assert(sizeof(struct loop_ref) == sizeof(uint64_t), "a reference is a user_data");
 
 /*
- * @res is the result, or -errno. @buf is BUF_NONE but for a successful
- * OP_RECV with @res > 0: then the handler owns the buffer.
+ * @res is the result, or -errno. @buf is BUF_NONE but for a successful OP_RECV
+ * with @res > 0, and successful datagrams: then the handler owns the buffer.
  */
 typedef void loop_handler(void *ctx, struct loop_ref ref, int res, buf_id buf);
 
@@ -68,6 +70,13 @@ struct loop_ops {
 
 	/* Receive up to BUF_SIZE bytes into a buffer. 0: end of stream. */
 	void (*recv)(struct loop *loop, int fd, struct loop_ref ref);
+
+	/*
+	 * Receive datagrams: one completion for each buffer (dgram.h) of the pool
+	 * @dgrams, with the length of its payload, until one with an error, which
+	 * ends it.
+	 */
+	void (*datagrams)(struct loop *loop, int fd, struct loop_ref ref);
 
 	/*
 	 * Send @len bytes at @data, which must stay until the completion. The
@@ -102,8 +111,9 @@ struct loop {
 	int (*fd_of)(void *ctx, struct loop_ref ref); /* to start an operation again */
 	void *ctx;				      /* for both */
 	struct bufs bufs;
-	unsigned max_fds; /* descriptors are below this */
-	void *engine;	  /* the engine's own state */
+	struct bufs dgrams; /* max 0: no datagrams will be received */
+	unsigned max_fds;   /* descriptors are below this */
+	void *engine;	    /* the engine's own state */
 };
 
 extern const struct loop_ops loop_uring_ops;
@@ -128,6 +138,12 @@ static inline struct loop_ref loop_ref_unpack(uint64_t v)
 				  .side = (uint8_t)(v >> 8),
 				  .generation = (uint16_t)(v >> 16),
 				  .slot = (uint32_t)(v >> 32) };
+}
+
+/* Whether an operation is datagrams(). */
+static inline bool loop_op_is_datagrams(enum loop_op op)
+{
+	return op == OP_UDP_LISTENER || op == OP_UDP_SESSION;
 }
 
 static inline void loop_dispatch(struct loop *loop, struct loop_ref ref, int res, buf_id buf)

@@ -5,10 +5,11 @@
  * Completions are emulated. Each connected descriptor is registered once,
  * edge-triggered, for both directions, and has two places for an operation: one
  * that waits for input (receive, readable) and one that waits for room (send,
- * writable, connect). A listener is registered level-triggered while it accepts. An operation is
- * tried when it is started, if its direction may be ready, and again after each edge; its
- * completion goes to a queue that the next turn delivers, so that nothing completes from inside the
- * call that started it.
+ * writable, connect). Operations that go on by themselves (accept, datagrams) have
+ * theirs registered level-triggered while they last. An operation is tried when
+ * it is started, if its direction may be ready, and again after each edge; its
+ * completion goes to a queue that the next turn delivers, so that nothing
+ * completes from inside the call that started it.
  *
  * Invariant: when the "may be ready" bit of a direction is clear, a system
  * call has said EAGAIN since the last edge, so another edge will come. A
@@ -25,6 +26,7 @@
 #include <sys/mman.h>
 #include <sys/socket.h>
 
+#include "fwd/dgram.h"
 #include "util.h"
 
 #define EPOLL_BATCH   256
@@ -68,6 +70,7 @@ struct ep {
 	struct ep_queue done[2]; /* being filled, being delivered */
 	unsigned filling;
 	unsigned n_starved;
+	struct dgram_batch batch;
 };
 
 static enum ep_dir ep_dir_of(enum loop_op op)
@@ -99,7 +102,8 @@ static void ep_finish(struct ep *ep, struct ep_pending *p, int res, buf_id buf)
 
 /* ---------------------------------------------------------------- trying */
 
-static void ep_finish_accept(struct ep *ep, struct ep_fd *f, int fd, int res)
+/* The end of an operation that went on by itself. */
+static void ep_finish_level(struct ep *ep, struct ep_fd *f, int fd, int res)
 {
 	epoll_ctl(ep->fd, EPOLL_CTL_DEL, fd, NULL);
 	f->flags &= (uint8_t)~EP_REGISTERED;
@@ -116,7 +120,7 @@ static void ep_try_accept(struct ep *ep, struct ep_fd *f, int fd)
 		} else if (errno == EAGAIN) {
 			return;
 		} else if (errno != EINTR && errno != ECONNABORTED) {
-			ep_finish_accept(ep, f, fd, -errno);
+			ep_finish_level(ep, f, fd, -errno);
 			return;
 		}
 	}
@@ -151,6 +155,21 @@ static void ep_try_recv(struct loop *loop, struct ep *ep, struct ep_fd *f, int f
 		p->maybe_ready = errno == EINTR;
 	else
 		ep_finish(ep, p, n < 0 ? -errno : 0, BUF_NONE);
+}
+
+static void ep_try_datagrams(struct loop *loop, struct ep *ep, struct ep_fd *f, int fd)
+{
+	int n = dgram_receive(&ep->batch, &loop->dgrams, fd);
+
+	for (int i = 0; i < n; i++) {
+		uint32_t len = ep->batch.msg[i].msg_len;
+
+		ep_complete(ep, f->dir[EP_IN].ref, (int)len, ep->batch.buf[i]);
+		ep->batch.buf[i] = BUF_NONE;
+	}
+	/* Without a buffer: those that are out come back with this turn's completions. */
+	if (n < 0 && n != -EAGAIN && n != -ENOBUFS)
+		ep_finish_level(ep, f, fd, n);
 }
 
 static void ep_try_send(struct ep *ep, struct ep_pending *p, int fd)
@@ -194,6 +213,10 @@ static void ep_try(struct loop *loop, int fd, enum ep_dir dir)
 	case OP_SEND:
 		ep_try_send(ep, p, fd);
 		break;
+	case OP_UDP_LISTENER:
+	case OP_UDP_SESSION:
+		ep_try_datagrams(loop, ep, f, fd);
+		break;
 	default:
 		ep_try_poll(ep, p, fd, dir);
 		break;
@@ -202,9 +225,14 @@ static void ep_try(struct loop *loop, int fd, enum ep_dir dir)
 
 /* ---------------------------------------------------------------- operations */
 
+static bool ep_is_level(enum loop_op op)
+{
+	return op == OP_ACCEPT || loop_op_is_datagrams(op);
+}
+
 static void ep_register(struct ep *ep, int fd, struct ep_fd *f, enum loop_op op)
 {
-	struct epoll_event ev = { .events = op == OP_ACCEPT
+	struct epoll_event ev = { .events = ep_is_level(op)
 						    ? EPOLLIN
 						    : EPOLLIN | EPOLLOUT | EPOLLRDHUP | EPOLLET,
 				  .data.fd = fd };
@@ -257,8 +285,8 @@ static void ep_cancel(struct loop *loop, int fd, struct loop_ref ref)
 	if (p->ref.op == OP_NONE || loop_ref_pack(p->ref) != loop_ref_pack(ref))
 		return; /* its completion is under way */
 	ep_set_starved(ep, f, f->flags & EP_STARVED && ref.op != OP_RECV);
-	if (ref.op == OP_ACCEPT)
-		ep_finish_accept(ep, f, fd, -ECANCELED);
+	if (ep_is_level(ref.op))
+		ep_finish_level(ep, f, fd, -ECANCELED);
 	else
 		ep_finish(ep, p, -ECANCELED, BUF_NONE);
 }
@@ -353,6 +381,7 @@ static void ep_fini(struct loop *loop)
 	close_fd(&ep->fd);
 	if (ep->fds)
 		munmap(ep->fds, loop->max_fds * sizeof(*ep->fds));
+	dgram_batch_fini(&ep->batch, &loop->dgrams);
 	free(ep->done[0].v);
 	free(ep->done[1].v);
 	free(ep);
@@ -367,6 +396,7 @@ static int ep_init(struct loop *loop, struct err *err)
 	if (!ep)
 		return err_sys(err, ENOMEM, "epoll");
 	loop->engine = ep;
+	dgram_batch_init(&ep->batch);
 	ep->fd = epoll_create1(EPOLL_CLOEXEC);
 	/* By descriptor; pages that are never used cost nothing. */
 	fds = mmap(NULL, loop->max_fds * sizeof(*ep->fds), PROT_READ | PROT_WRITE,
@@ -387,6 +417,7 @@ const struct loop_ops loop_epoll_ops = {
 	.fini = ep_fini,
 	.accept = ep_start_plain,
 	.recv = ep_start_plain,
+	.datagrams = ep_start_plain,
 	.send = ep_send,
 	.readable = ep_start_plain,
 	.writable = ep_start_plain,

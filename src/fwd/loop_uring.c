@@ -27,6 +27,7 @@
 #include <sys/mman.h>
 #include <sys/socket.h>
 
+#include "fwd/dgram.h"
 #include "util.h"
 
 /* Newer than the liburing that Debian 12 has. */
@@ -37,10 +38,11 @@
 #	define IORING_SETUP_DEFER_TASKRUN (1U << 13)
 #endif
 
-#define URING_SQ    512u
-#define URING_CQ    4096u
-#define URING_BUFS  128u /* buffers that wait in the kernel's ring */
-#define URING_GROUP 0
+#define URING_SQ   512u
+#define URING_CQ   4096u
+#define URING_BUFS 128u /* buffers that wait in the kernel's ring */
+/* Groups of provided buffers. */
+enum uring_group { URING_STREAM, URING_DGRAM, URING_GROUPS };
 
 /* A receive that found no buffer; it is started again when there is one. */
 struct uring_starved {
@@ -48,13 +50,22 @@ struct uring_starved {
 	bool canceled;
 };
 
+/* Buffers that wait in the kernel's ring for what will be received. */
+struct uring_bufs {
+	struct io_uring_buf_ring *ring; /* NULL: the kernel has none */
+	struct bufs *bufs;		/* where they come from */
+	buf_id buf[URING_BUFS];		/* which lies in which entry */
+	unsigned missing;		/* entries that could not be filled again */
+	uint16_t empty[URING_BUFS];	/* those */
+};
+
 struct uring {
 	struct io_uring ring;
-	struct io_uring_buf_ring *br; /* NULL: the kernel has none */
-	buf_id in_ring[URING_BUFS];   /* which buffer lies in which entry */
-	unsigned missing;	      /* entries that could not be filled again */
-	uint16_t empty[URING_BUFS];   /* those */
+	struct uring_bufs bufs[URING_GROUPS];
 	bool multishot_accept;
+	bool multishot_dgram;
+	struct msghdr dgram;	       /* template of multishot receives */
+	struct dgram_batch batch;      /* for where there are none */
 	struct uring_starved *starved; /* one per descriptor at most */
 	unsigned n_starved, max_starved;
 };
@@ -80,52 +91,70 @@ static void uring_tag(struct io_uring_sqe *sqe, struct loop_ref ref)
 
 /* ---------------------------------------------------------------- buffers */
 
-/* Put a fresh buffer into entry @bid of the kernel's ring. */
-static bool uring_refill(struct loop *loop, struct uring *u, uint16_t bid)
+/* Put a fresh buffer into entry @bid of a ring. */
+static bool uring_refill(struct uring_bufs *r, uint16_t bid)
 {
-	buf_id id = bufs_get(&loop->bufs);
+	buf_id id = bufs_get(r->bufs);
 
 	if (id == BUF_NONE)
 		return false;
-	u->in_ring[bid] = id;
-	io_uring_buf_ring_add(u->br, bufs_data(&loop->bufs, id), BUF_SIZE, bid,
+	r->buf[bid] = id;
+	io_uring_buf_ring_add(r->ring, bufs_data(r->bufs, id), (unsigned)r->bufs->size, bid,
 			      (int)io_uring_buf_ring_mask(URING_BUFS), 0);
-	io_uring_buf_ring_advance(u->br, 1);
+	io_uring_buf_ring_advance(r->ring, 1);
 	return true;
 }
 
-static buf_id uring_take_buf(struct loop *loop, struct uring *u, uint16_t bid)
+/* The kernel has used entry @bid: the buffer that lay there. */
+static buf_id uring_take_buf(struct uring_bufs *r, uint16_t bid)
 {
 	buf_id id;
 
 	fwd_assert(bid < URING_BUFS);
-	id = u->in_ring[bid];
-	if (!uring_refill(loop, u, bid))
-		u->empty[u->missing++] = bid;
+	id = r->buf[bid];
+	if (!uring_refill(r, bid))
+		r->empty[r->missing++] = bid;
 	return id;
 }
 
-static int uring_buf_ring_init(struct loop *loop, struct uring *u)
+/* Fill again what could not be filled. Whether the ring has anything now. */
+static bool uring_refill_all(struct uring_bufs *r)
 {
+	while (r->missing > 0 && uring_refill(r, r->empty[r->missing - 1]))
+		r->missing--;
+	return r->missing < URING_BUFS;
+}
+
+static void uring_bufs_fini(struct uring_bufs *r)
+{
+	if (r->ring)
+		munmap(r->ring, URING_BUFS * sizeof(struct io_uring_buf));
+	r->ring = NULL;
+}
+
+/* 0, and no ring, where the kernel knows none. */
+static int uring_bufs_init(struct uring *u, unsigned group, struct bufs *bufs)
+{
+	struct uring_bufs *r = &u->bufs[group];
 	size_t size = URING_BUFS * sizeof(struct io_uring_buf);
-	struct io_uring_buf_reg reg = { .ring_entries = URING_BUFS, .bgid = URING_GROUP };
+	struct io_uring_buf_reg reg = { .ring_entries = URING_BUFS, .bgid = (uint16_t)group };
 	int ret;
 
-	u->br = mmap(NULL, size, PROT_READ | PROT_WRITE, MAP_PRIVATE | MAP_ANONYMOUS, -1, 0);
-	if (u->br == MAP_FAILED) {
-		u->br = NULL;
+	r->bufs = bufs;
+	r->ring = mmap(NULL, size, PROT_READ | PROT_WRITE, MAP_PRIVATE | MAP_ANONYMOUS, -1, 0);
+	if (r->ring == MAP_FAILED) {
+		r->ring = NULL;
 		return -errno;
 	}
-	reg.ring_addr = (uintptr_t)u->br;
+	reg.ring_addr = (uintptr_t)r->ring;
 	ret = io_uring_register_buf_ring(&u->ring, &reg, 0);
 	if (ret < 0) {
-		munmap(u->br, size);
-		u->br = NULL;
+		uring_bufs_fini(r);
 		return ret == -EINVAL ? 0 : ret; /* EINVAL: before 5.19 */
 	}
-	io_uring_buf_ring_init(u->br);
+	io_uring_buf_ring_init(r->ring);
 	for (uint16_t bid = 0; bid < URING_BUFS; bid++)
-		if (!uring_refill(loop, u, bid))
+		if (!uring_refill(r, bid))
 			return -ENOMEM;
 	return 0;
 }
@@ -175,7 +204,7 @@ static int uring_setup_err(struct err *err, int ret)
 /* What is emulated because the kernel does not have it, or NULL. */
 static const char *uring_lacks(struct io_uring *ring)
 {
-	struct io_uring_buf_reg reg = { .ring_entries = 1, .bgid = URING_GROUP };
+	struct io_uring_buf_reg reg = { .ring_entries = 1, .bgid = URING_STREAM };
 	void *page = mmap(NULL, 4096, PROT_READ | PROT_WRITE, MAP_PRIVATE | MAP_ANONYMOUS, -1, 0);
 	int ret;
 
@@ -184,7 +213,7 @@ static const char *uring_lacks(struct io_uring *ring)
 	reg.ring_addr = (uintptr_t)page;
 	ret = io_uring_register_buf_ring(ring, &reg, 0);
 	if (ret == 0)
-		io_uring_unregister_buf_ring(ring, URING_GROUP);
+		io_uring_unregister_buf_ring(ring, URING_STREAM);
 	munmap(page, 4096);
 	if (ret == -EINVAL)
 		return "buffer rings and multishot accept (Linux 5.19)";
@@ -219,8 +248,9 @@ static void uring_fini(struct loop *loop)
 	if (!u)
 		return;
 	io_uring_queue_exit(&u->ring);
-	if (u->br)
-		munmap(u->br, URING_BUFS * sizeof(struct io_uring_buf));
+	for (unsigned i = 0; i < URING_GROUPS; i++)
+		uring_bufs_fini(&u->bufs[i]);
+	dgram_batch_fini(&u->batch, &loop->dgrams);
 	free(u->starved);
 	free(u);
 	loop->engine = NULL;
@@ -239,7 +269,11 @@ static int uring_init(struct loop *loop, struct err *err)
 		return uring_setup_err(err, ret);
 	}
 	loop->engine = u;
-	ret = uring_buf_ring_init(loop, u);
+	dgram_batch_init(&u->batch);
+	u->dgram = dgram_template();
+	ret = uring_bufs_init(u, URING_STREAM, &loop->bufs);
+	if (ret == 0 && loop->dgrams.max > 0)
+		ret = uring_bufs_init(u, URING_DGRAM, &loop->dgrams);
 	/* A receive holds no more than its descriptor: at most one each. */
 	u->max_starved = loop->max_fds;
 	u->starved = ret < 0 ? NULL : malloc(u->max_starved * sizeof(*u->starved));
@@ -247,7 +281,8 @@ static int uring_init(struct loop *loop, struct err *err)
 		uring_fini(loop);
 		return err_sys(err, ret < 0 ? -ret : ENOMEM, "io_uring buffers");
 	}
-	u->multishot_accept = u->br != NULL; /* both came with 5.19 */
+	u->multishot_accept = u->bufs[URING_STREAM].ring != NULL; /* both came with 5.19 */
+	u->multishot_dgram = u->bufs[URING_DGRAM].ring != NULL;	  /* needs 6.0: EINVAL tells */
 	return 0;
 }
 
@@ -288,14 +323,30 @@ static void uring_recv(struct loop *loop, int fd, struct loop_ref ref)
 	struct uring *u = loop->engine;
 	struct io_uring_sqe *sqe;
 
-	if (!u->br) {
+	if (!u->bufs[URING_STREAM].ring) {
 		uring_readable(loop, fd, ref);
 		return;
 	}
 	sqe = uring_sqe(u, ref);
 	io_uring_prep_recv(sqe, fd, NULL, 0, 0);
 	sqe->flags |= IOSQE_BUFFER_SELECT;
-	sqe->buf_group = URING_GROUP;
+	sqe->buf_group = URING_STREAM;
+	uring_tag(sqe, ref);
+}
+
+static void uring_datagrams(struct loop *loop, int fd, struct loop_ref ref)
+{
+	struct uring *u = loop->engine;
+	struct io_uring_sqe *sqe;
+
+	if (!u->multishot_dgram) {
+		uring_readable(loop, fd, ref);
+		return;
+	}
+	sqe = uring_sqe(u, ref);
+	io_uring_prep_recvmsg_multishot(sqe, fd, &u->dgram, 0);
+	sqe->flags |= IOSQE_BUFFER_SELECT;
+	sqe->buf_group = URING_DGRAM;
 	uring_tag(sqe, ref);
 }
 
@@ -345,27 +396,91 @@ static int uring_polled_recv(struct loop *loop, struct loop_ref ref, int res, bu
 	return res < 0 ? -errno : res;
 }
 
+static void uring_starve(struct uring *u, struct loop_ref ref)
+{
+	fwd_assert(u->n_starved < u->max_starved);
+	u->starved[u->n_starved++] = (struct uring_starved){ .ref = ref };
+}
+
 static void uring_complete_recv(struct loop *loop, struct loop_ref ref, int res, unsigned flags)
 {
 	struct uring *u = loop->engine;
 	buf_id buf = BUF_NONE;
 
-	if (!u->br)
+	if (!u->bufs[URING_STREAM].ring)
 		res = uring_polled_recv(loop, ref, res, &buf);
 	else if (flags & IORING_CQE_F_BUFFER)
-		buf = uring_take_buf(loop, u, (uint16_t)(flags >> IORING_CQE_BUFFER_SHIFT));
+		buf = uring_take_buf(&u->bufs[URING_STREAM],
+				     (uint16_t)(flags >> IORING_CQE_BUFFER_SHIFT));
 
 	if (res <= 0 && buf != BUF_NONE) {
 		bufs_put(&loop->bufs, buf);
 		buf = BUF_NONE;
 	}
 	if (res == -ENOBUFS) {
-		fwd_assert(u->n_starved < u->max_starved);
-		u->starved[u->n_starved++] = (struct uring_starved){ .ref = ref };
+		uring_starve(u, ref);
 	} else if (res == -EINTR || res == -EAGAIN) {
 		uring_recv(loop, loop->fd_of(loop->ctx, ref), ref);
 	} else {
 		loop_dispatch(loop, ref, res, buf);
+	}
+}
+
+/* No multishot: the poll came back, so receive what is there, and wait again. */
+static void uring_polled_datagrams(struct loop *loop, struct loop_ref ref, int res)
+{
+	struct uring *u = loop->engine;
+	int fd = loop->fd_of(loop->ctx, ref), n;
+
+	n = res < 0 ? res : dgram_receive(&u->batch, &loop->dgrams, fd);
+	/* Waiting again comes before the handlers, who may cancel it. */
+	if (n == -ENOBUFS)
+		uring_starve(u, ref);
+	else if (n >= 0 || n == -EAGAIN)
+		uring_datagrams(loop, fd, ref);
+	else
+		loop_dispatch(loop, ref, n, BUF_NONE);
+	for (int i = 0; i < n; i++) {
+		buf_id buf = u->batch.buf[i];
+
+		u->batch.buf[i] = BUF_NONE;
+		loop_dispatch(loop, ref, (int)u->batch.msg[i].msg_len, buf);
+	}
+}
+
+static void uring_complete_datagram(struct loop *loop, struct loop_ref ref, int res, unsigned flags)
+{
+	struct uring *u = loop->engine;
+	bool more = flags & IORING_CQE_F_MORE;
+
+	if (!u->multishot_dgram) {
+		uring_polled_datagrams(loop, ref, res);
+		return;
+	}
+	if (flags & IORING_CQE_F_BUFFER) {
+		buf_id buf = uring_take_buf(&u->bufs[URING_DGRAM],
+					    (uint16_t)(flags >> IORING_CQE_BUFFER_SHIFT));
+		struct io_uring_recvmsg_out *out =
+			(struct io_uring_recvmsg_out *)bufs_data(&loop->dgrams, buf);
+
+		if (res >= 0) {
+			/* The kernel may end a multishot at any time: go on. */
+			if (!more)
+				uring_datagrams(loop, loop->fd_of(loop->ctx, ref), ref);
+			loop_dispatch(loop, ref, (int)out->payloadlen, buf);
+			return;
+		}
+		bufs_put(&loop->dgrams, buf);
+	}
+	if (res == -EINVAL) {
+		u->multishot_dgram = false; /* before 6.0 */
+		uring_datagrams(loop, loop->fd_of(loop->ctx, ref), ref);
+	} else if (res == -ENOBUFS) {
+		uring_starve(u, ref);
+	} else if (res == -EINTR || res == -EAGAIN) {
+		uring_datagrams(loop, loop->fd_of(loop->ctx, ref), ref);
+	} else {
+		loop_dispatch(loop, ref, res, BUF_NONE);
 	}
 }
 
@@ -379,6 +494,10 @@ static void uring_complete(struct loop *loop, const struct io_uring_cqe *cqe)
 		return;
 	case OP_RECV:
 		uring_complete_recv(loop, ref, res, cqe->flags);
+		return;
+	case OP_UDP_LISTENER:
+	case OP_UDP_SESSION:
+		uring_complete_datagram(loop, ref, res, cqe->flags);
 		return;
 	case OP_ACCEPT:
 		if (res == -EAGAIN || res == -EINTR || res == -ECONNABORTED) {
@@ -401,21 +520,22 @@ static void uring_complete(struct loop *loop, const struct io_uring_cqe *cqe)
 	loop_dispatch(loop, ref, res, BUF_NONE);
 }
 
-/* Fill the kernel's ring again, and start the receives that found it empty. */
+/* Fill the rings again, and start the receives that found them empty. */
 static void uring_unstarve(struct loop *loop, struct uring *u)
 {
 	unsigned n = u->n_starved, kept = 0;
-	bool again;
+	bool stream = uring_refill_all(&u->bufs[URING_STREAM]);
+	bool dgram = uring_refill_all(&u->bufs[URING_DGRAM]);
 
-	while (u->missing > 0 && uring_refill(loop, u, u->empty[u->missing - 1]))
-		u->missing--;
-	again = u->br ? u->missing < URING_BUFS : loop->bufs.n_free > 0;
 	for (unsigned i = 0; i < n; i++) {
 		struct uring_starved s = u->starved[i];
+		bool is_dgram = loop_op_is_datagrams((enum loop_op)s.ref.op);
 
 		if (s.canceled)
 			loop_dispatch(loop, s.ref, -ECANCELED, BUF_NONE);
-		else if (again)
+		else if (is_dgram && dgram)
+			uring_datagrams(loop, loop->fd_of(loop->ctx, s.ref), s.ref);
+		else if (!is_dgram && stream)
 			uring_recv(loop, loop->fd_of(loop->ctx, s.ref), s.ref);
 		else
 			u->starved[kept++] = s;
@@ -431,7 +551,8 @@ static int uring_run(struct loop *loop, uint64_t deadline)
 	unsigned head, n = 0;
 	int ret;
 
-	if (u->n_starved > 0 || u->missing > 0)
+	if (u->n_starved > 0 || u->bufs[URING_STREAM].missing > 0 ||
+	    u->bufs[URING_DGRAM].missing > 0)
 		uring_unstarve(loop, u);
 	if (deadline != UINT64_MAX) {
 		uint64_t now = now_ns(), left = deadline > now ? deadline - now : 0;
@@ -458,6 +579,7 @@ const struct loop_ops loop_uring_ops = {
 	.fini = uring_fini,
 	.accept = uring_accept,
 	.recv = uring_recv,
+	.datagrams = uring_datagrams,
 	.send = uring_send,
 	.readable = uring_readable,
 	.writable = uring_writable,

@@ -30,7 +30,7 @@
 
 static bool ports_rule_is_fixed(const struct rule *r)
 {
-	return r->proto == PROTO_TCP && !r->automatic;
+	return !r->automatic;
 }
 
 bool ports_any_automatic(const struct conf *conf)
@@ -68,9 +68,10 @@ static struct ports_socket *ports_add(struct ports *p, int fd, uint32_t rule, ui
 	return &p->v[p->n++];
 }
 
-static void ports_give(const struct ports *p, const struct ports_socket *s, unsigned worker)
+static void ports_give(const struct ports *p, struct ports_socket *s, unsigned worker)
 {
-	worker_listen(p->workers[worker % p->n_workers], s->fd, s->rule, s->port);
+	s->worker = (uint8_t)(worker % p->n_workers);
+	worker_listen(p->workers[s->worker], s->fd, s->rule, s->port);
 }
 
 /* Open one port, and hand it over if there are workers already. */
@@ -146,15 +147,20 @@ void ports_hand_over(struct ports *p, struct worker *const *workers)
 	}
 }
 
-/* The port is free when this returns; the worker closes its descriptor. */
+/*
+ * A TCP port is free when this returns, and the worker notices; a UDP socket has
+ * nothing to shut down, so its worker is told.
+ */
 static void ports_shut(const struct ports *p, struct ports_socket *s)
 {
 	if (s->fd < 0)
 		return;
-	if (p->workers)
+	if (!p->workers)
+		close(s->fd);
+	else if (p->conf->rules.v[s->rule].proto == PROTO_TCP)
 		shutdown(s->fd, SHUT_RDWR);
 	else
-		close(s->fd);
+		worker_unlisten(p->workers[s->worker], s->rule, s->port);
 	s->fd = -1;
 }
 
@@ -181,6 +187,7 @@ unsigned ports_count(const struct ports *p)
 
 struct ports_update {
 	struct ports *p;
+	enum proto proto;
 	const struct source_targets *targets;
 };
 
@@ -219,7 +226,8 @@ static void ports_want(struct ports *p, uint32_t rule, uint16_t host_port)
 		log_warn("%s", err.text);
 		ports_add(p, -1, rule, host_port); /* say so once */
 	} else {
-		log_info("port %u open: the container listens", host_port);
+		log_info("%s port %u open: the container listens",
+			 proto_str(p->conf->rules.v[rule].proto), host_port);
 	}
 }
 
@@ -232,8 +240,8 @@ static void ports_on_listener(const struct nl_listener *l, void *data)
 		const struct rule *r = &u->p->conf->rules.v[i];
 		unsigned last = r->to_first + (unsigned)(r->last - r->first);
 
-		if (r->automatic && l->port >= r->to_first && l->port <= last &&
-		    ports_reaches(u, r, &bound))
+		if (r->automatic && r->proto == u->proto && l->port >= r->to_first &&
+		    l->port <= last && ports_reaches(u, r, &bound))
 			ports_want(u->p, i, (uint16_t)(r->first + (l->port - r->to_first)));
 	}
 }
@@ -250,8 +258,10 @@ static void ports_close_unwanted(struct ports *p)
 			p->v[kept++] = *s;
 			continue;
 		}
-		if (s->fd >= 0 && (kept == 0 || p->v[kept - 1].port != s->port))
-			log_info("port %u closed: the container does not listen any more", s->port);
+		if (s->fd >= 0 &&
+		    (i == 0 || p->v[i - 1].port != s->port || p->v[i - 1].rule != s->rule))
+			log_info("%s port %u closed: the container does not listen any more",
+				 proto_str(p->conf->rules.v[s->rule].proto), s->port);
 		ports_shut(p, s);
 	}
 	p->n = kept;
@@ -260,13 +270,17 @@ static void ports_close_unwanted(struct ports *p)
 int ports_update(struct ports *p, struct nl *diag, const struct source_targets *targets,
 		 struct err *err)
 {
+	static const int protocols[] = { [PROTO_TCP] = IPPROTO_TCP, [PROTO_UDP] = IPPROTO_UDP };
 	struct ports_update u = { .p = p, .targets = targets };
-	int ret;
+	int ret = 0;
 
 	for (unsigned i = 0; i < p->n; i++)
 		p->v[i].wanted = false;
 	/* A dump that is repeated only asks for the same again. */
-	ret = nl_diag_listeners(diag, IPPROTO_TCP, ports_on_listener, NULL, &u, err);
+	for (unsigned i = 0; ret == 0 && i < ARRAY_SIZE(protocols); i++) {
+		u.proto = (enum proto)i;
+		ret = nl_diag_listeners(diag, protocols[i], ports_on_listener, NULL, &u, err);
+	}
 	if (ret == 0)
 		ports_close_unwanted(p);
 	return ret;

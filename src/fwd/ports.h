@@ -18,7 +18,8 @@ struct ports_socket {
 	int fd; /* a worker's once there are workers; -1: could not be opened, said so */
 	uint32_t rule;
 	uint16_t port;
-	bool wanted; /* while automatic rules are updated */
+	uint8_t worker; /* whose it is, once there are workers */
+	bool wanted;	/* while automatic rules are updated */
 };
 
 struct ports {

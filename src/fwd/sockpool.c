@@ -5,16 +5,19 @@
 #include "fwd/sockpool.h"
 
 #include <errno.h>
+#include <poll.h>
 #include <string.h>
 #include <sys/socket.h>
 
 #include "ns/agent.h"
 #include "util.h"
 
-#define SOCKPOOL_LOW (SOCKPOOL_MAX - AGENT_BATCH) /* at this many left, ask for more */
+#define SOCKPOOL_LOW	 (SOCKPOOL_MAX - AGENT_BATCH) /* at this many left, ask for more */
+#define SOCKPOOL_WAIT_MS 200
 
-_Static_assert((int)AGENT_V4 == (int)ADDR_V4 && (int)AGENT_V6 == (int)ADDR_V6,
-	       "families have one number");
+_Static_assert((int)AGENT_V4 == (int)ADDR_V4 && (int)AGENT_V6 == (int)ADDR_V6 &&
+		       (int)AGENT_TCP == (int)SOCKPOOL_TCP && (int)AGENT_UDP == (int)SOCKPOOL_UDP,
+	       "families and kinds have one number");
 
 void sockpool_init(struct sockpool *p, int channel)
 {
@@ -23,79 +26,130 @@ void sockpool_init(struct sockpool *p, int channel)
 
 void sockpool_fini(struct sockpool *p)
 {
-	for (unsigned i = 0; i < ADDR_FAMILIES; i++)
-		while (p->family[i].n > 0)
-			close(p->family[i].fd[--p->family[i].n]);
+	for (unsigned kind = 0; kind < SOCKPOOL_KINDS; kind++)
+		for (unsigned i = 0; i < ADDR_FAMILIES; i++)
+			while (p->family[kind][i].n > 0)
+				close(p->family[kind][i].fd[--p->family[kind][i].n]);
 }
 
-static int sockpool_ask(struct sockpool *p, enum addr_family family)
+static int sockpool_ask(struct sockpool *p, enum sockpool_kind kind, enum addr_family family)
 {
-	struct agent_request req = { .family = (uint8_t)family, .n = AGENT_BATCH };
+	struct agent_request req = { .kind = (uint8_t)kind,
+				     .family = (uint8_t)family,
+				     .n = AGENT_BATCH };
 
-	if (p->family[family].asked)
+	if (p->family[kind][family].asked)
 		return 0;
 	if (send(p->channel, &req, sizeof(req), MSG_DONTWAIT | MSG_NOSIGNAL) != sizeof(req))
 		return -EPIPE;
-	p->family[family].asked = true;
+	p->family[kind][family].asked = true;
 	return 0;
 }
 
-void sockpool_warm(struct sockpool *p)
+void sockpool_warm(struct sockpool *p, enum sockpool_kind kind)
 {
 	for (unsigned i = 0; i < ADDR_FAMILIES; i++)
-		sockpool_ask(p, (enum addr_family)i);
+		sockpool_ask(p, kind, (enum addr_family)i);
 }
 
-int sockpool_get(struct sockpool *p, enum addr_family family)
+int sockpool_get(struct sockpool *p, enum sockpool_kind kind, enum addr_family family)
 {
-	struct sockpool_family *f = &p->family[family];
+	struct sockpool_family *f = &p->family[kind][family];
 
-	if (f->n <= SOCKPOOL_LOW && sockpool_ask(p, family) < 0 && f->n == 0)
+	if (f->n <= SOCKPOOL_LOW && sockpool_ask(p, kind, family) < 0 && f->n == 0)
 		return -EPIPE;
 	return f->n > 0 ? f->fd[--f->n] : -EAGAIN;
 }
 
-static int sockpool_receive_one(struct sockpool *p, enum addr_family *ret_family)
+/* Receive one answer: its number of descriptors in @ret_fd, or -errno. */
+static int sockpool_receive_answer(int channel, struct agent_answer *a, int ret_fd[AGENT_BATCH])
 {
 	char control[CMSG_SPACE(sizeof(int) * AGENT_BATCH)] __attribute__((aligned(8)));
-	struct agent_answer a;
-	struct iovec iov = { .iov_base = &a, .iov_len = sizeof(a) };
+	struct iovec iov = { .iov_base = a, .iov_len = sizeof(*a) };
 	struct msghdr msg = { .msg_iov = &iov,
 			      .msg_iovlen = 1,
 			      .msg_control = control,
 			      .msg_controllen = sizeof(control) };
-	ssize_t len = recvmsg(p->channel, &msg, MSG_CMSG_CLOEXEC | MSG_DONTWAIT);
-	struct sockpool_family *f;
+	ssize_t len = recvmsg(channel, &msg, MSG_CMSG_CLOEXEC | MSG_DONTWAIT);
 	struct cmsghdr *c;
+	size_t n = 0;
 
 	if (len < 0)
 		return errno == EINTR ? -EAGAIN : -errno;
-	if (len != sizeof(a) || a.family >= ADDR_FAMILIES)
+	if (len != sizeof(*a) || a->family >= ADDR_FAMILIES || a->kind >= AGENT_KINDS)
 		return -EPIPE;
-	f = &p->family[a.family];
-	f->asked = false;
 	c = CMSG_FIRSTHDR(&msg);
 	if (c && c->cmsg_level == SOL_SOCKET && c->cmsg_type == SCM_RIGHTS) {
-		size_t n = (c->cmsg_len - CMSG_LEN(0)) / sizeof(int);
-
-		/* Asked for only when there is room for a whole batch. */
-		fwd_assert(f->n + n <= SOCKPOOL_MAX);
-		memcpy(f->fd + f->n, CMSG_DATA(c), n * sizeof(int));
-		f->n += (unsigned)n;
-		if (n > 0)
-			return 0;
+		n = (c->cmsg_len - CMSG_LEN(0)) / sizeof(int);
+		memcpy(ret_fd, CMSG_DATA(c), n * sizeof(int));
 	}
-	*ret_family = (enum addr_family)a.family;
+	return (int)n;
+}
+
+static int sockpool_receive_one(struct sockpool *p)
+{
+	struct agent_answer a;
+	int fd[AGENT_BATCH];
+	int n = sockpool_receive_answer(p->channel, &a, fd);
+	struct sockpool_family *f;
+
+	if (n < 0)
+		return n;
+	fwd_assert(a.kind < SOCKPOOL_KINDS);
+	f = &p->family[a.kind][a.family];
+	f->asked = false;
+	/* Asked for only when there is room for a whole batch. */
+	fwd_assert(f->n + (unsigned)n <= SOCKPOOL_MAX);
+	memcpy(f->fd + f->n, fd, (size_t)n * sizeof(int));
+	f->n += (unsigned)n;
+	if (n > 0)
+		return 0;
 	/* Without descriptors and without a reason: our own table was full (MSG_CTRUNC). */
 	return a.code != 0 ? -a.code : -EMFILE;
 }
 
-int sockpool_receive(struct sockpool *p, enum addr_family *ret_family)
+int sockpool_receive(struct sockpool *p)
 {
 	int ret;
 
 	do
-		ret = sockpool_receive_one(p, ret_family);
+		ret = sockpool_receive_one(p);
 	while (ret == 0);
 	return ret == -EAGAIN ? 0 : ret;
+}
+
+static int sockpool_wait(const struct sockpool *p)
+{
+	struct pollfd pfd = { .fd = p->channel, .events = POLLIN };
+
+	return poll(&pfd, 1, SOCKPOOL_WAIT_MS) > 0 ? 0 : -EAGAIN;
+}
+
+int sockpool_get_now(struct sockpool *p, enum sockpool_kind kind, enum addr_family family)
+{
+	int fd = sockpool_get(p, kind, family);
+	int ret = 0;
+
+	while (fd == -EAGAIN && ret == 0) {
+		ret = sockpool_wait(p);
+		if (ret == 0)
+			ret = sockpool_receive(p);
+		if (ret == 0)
+			fd = sockpool_get(p, kind, family);
+	}
+	return fd >= 0 ? fd : ret < 0 ? ret : fd;
+}
+
+int sockpool_route_socket(const struct sockpool *p)
+{
+	struct agent_request req = { .kind = AGENT_ROUTE, .n = 1 };
+	struct agent_answer a;
+	int fd[AGENT_BATCH], n;
+
+	if (send(p->channel, &req, sizeof(req), MSG_NOSIGNAL) != sizeof(req))
+		return -EPIPE;
+	n = sockpool_wait(p);
+	if (n == 0)
+		n = sockpool_receive_answer(p->channel, &a, fd);
+	return n == 1 ? fd[0] : n < 0 ? n : a.code ? -a.code : -EMFILE;
 }

@@ -19,26 +19,37 @@ struct sockpool_family {
 	bool asked; /* a request is on its way */
 };
 
+enum sockpool_kind { SOCKPOOL_TCP, SOCKPOOL_UDP, SOCKPOOL_KINDS };
+
 struct sockpool {
 	int channel; /* not owned */
-	struct sockpool_family family[ADDR_FAMILIES];
+	struct sockpool_family family[SOCKPOOL_KINDS][ADDR_FAMILIES];
 };
 
 void sockpool_init(struct sockpool *p, int channel);
 void sockpool_fini(struct sockpool *p);
 
-/* Ask for the first batches. */
-void sockpool_warm(struct sockpool *p);
+/* Ask for the first batches of @kind. */
+void sockpool_warm(struct sockpool *p, enum sockpool_kind kind);
 
 /*
- * Take a socket of @family: non-blocking, TCP_NODELAY, transparent where the
+ * Take a socket: non-blocking, tuned for its kind, transparent where the
  * container allows. The caller owns it. -EAGAIN if there is none at the moment:
  * sockpool_receive() will bring some; -EPIPE if the agent is gone.
  */
-int sockpool_get(struct sockpool *p, enum addr_family family);
+int sockpool_get(struct sockpool *p, enum sockpool_kind kind, enum addr_family family);
 
 /*
  * The channel is readable: take what came. 0; or -errno if the agent could not
- * make a socket of @ret_family, or is gone (-EPIPE).
+ * make a socket, or is gone (-EPIPE).
  */
-int sockpool_receive(struct sockpool *p, enum addr_family *ret_family);
+int sockpool_receive(struct sockpool *p);
+
+/* As sockpool_get(), but wait for one if need be, some milliseconds at most. */
+int sockpool_get_now(struct sockpool *p, enum sockpool_kind kind, enum addr_family family);
+
+/*
+ * A NETLINK_ROUTE socket in the container's namespace, the caller's. Waits. To be
+ * called before anything else was asked for. -errno.
+ */
+int sockpool_route_socket(const struct sockpool *p);

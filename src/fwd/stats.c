@@ -37,6 +37,8 @@ const char *stats_error_str(enum stats_error error)
 		[STATS_CLIENT_RESET] = "reset by client",
 		[STATS_APP_RESET] = "reset by application",
 		[STATS_HALF_CLOSED] = "half-closed time-out",
+		[STATS_UDP_EVICTED] = "UDP sessions ended early, table full",
+		[STATS_UDP_DROPPED] = "datagrams not sent",
 	};
 	_Static_assert(ARRAY_SIZE(names) == STATS_ERRORS, "a name for each error");
 

@@ -21,6 +21,7 @@ struct rule_stats {
 	counter flows;		    /* ever */
 	counter now;		    /* at the moment */
 	counter bytes[SIDES];	    /* from the client, from the container */
+	counter datagrams[SIDES];   /* likewise */
 	counter fate[SOURCE_FATES]; /* what became of the source address */
 	counter refused;	    /* connections that were reset instead */
 };
@@ -37,6 +38,8 @@ enum stats_error {
 	STATS_CLIENT_RESET, /* the client ended by an error */
 	STATS_APP_RESET,    /* the application did */
 	STATS_HALF_CLOSED,  /* half-closed for too long without a byte */
+	STATS_UDP_EVICTED,  /* UDP sessions that ended early to make room */
+	STATS_UDP_DROPPED,  /* datagrams that could not be sent */
 	STATS_ERRORS
 };
 

@@ -232,18 +232,17 @@ static void tcp_start_pumps(struct tcp *t, struct flow *f)
 
 /* ---------------------------------------------------------------- opening */
 
-/* Tell the user, once for each rule, that an address or port was not kept. */
-static void tcp_tell_fate(struct tcp *t, const struct flow *f, enum source_fate fate)
+void tcp_tell_fate(struct tcp *t, uint32_t rule, const struct addr *client, enum source_fate fate)
 {
-	_Atomic bool *told = fate == SOURCE_PORT ? &t->told[f->rule].port : &t->told[f->rule].lost;
-	char rule[RULE_STRLEN], client[ADDR_STRLEN];
+	_Atomic bool *told = fate == SOURCE_PORT ? &t->told[rule].port : &t->told[rule].lost;
+	char text[RULE_STRLEN], addr[ADDR_STRLEN];
 
 	if ((fate != SOURCE_PORT && fate != SOURCE_LOST) || atomic_exchange(told, true))
 		return;
 	log_warn("%s: the container cannot be shown %s of %s%s; further ones are only counted "
 		 "(SIGUSR1) and in the debug log (-d)",
-		 rule_str(tcp_rule(t, f), rule), fate == SOURCE_PORT ? "the port" : "the address",
-		 addr_str(&f->client, client),
+		 rule_str(&t->conf->rules.v[rule], text),
+		 fate == SOURCE_PORT ? "the port" : "the address", addr_str(client, addr),
 		 fate == SOURCE_PORT ? ", which is taken in there" : "");
 }
 
@@ -257,7 +256,7 @@ static void tcp_opened(struct tcp *t, struct flow *f, const struct source_try *t
 	t->other_first[f->rule * ADDR_FAMILIES + addr_family(&f->client)] =
 		addr_family(&try->target) != addr_family(&f->client);
 	stats_add(&tcp_rule_stats(t, f)->fate[try->fate], 1);
-	tcp_tell_fate(t, f, try->fate);
+	tcp_tell_fate(t, f->rule, &f->client, try->fate);
 	if (log_enabled(LOG_LEVEL_DEBUG))
 		tcp_log(t, LOG_LEVEL_DEBUG, f, "connected to %s: %s",
 			addr_str(&try->target, target), source_fate_str(try->fate));
@@ -325,7 +324,7 @@ static int tcp_bind(int fd, const struct source_try *try)
 /* Make one try, with a socket from the pool: 0, EINPROGRESS, EAGAIN (no socket yet), errno. */
 static int tcp_try(struct tcp *t, struct flow *f, const struct source_try *try)
 {
-	int fd = sockpool_get(&t->sockets, addr_family(&try->target)), code;
+	int fd = sockpool_get(t->sockets, SOCKPOOL_TCP, addr_family(&try->target)), code;
 
 	if (fd < 0)
 		return -fd;
@@ -485,8 +484,7 @@ int tcp_fd_of(struct tcp *t, struct loop_ref ref)
 
 int tcp_sockets_came(struct tcp *t)
 {
-	enum addr_family family;
-	int ret = sockpool_receive(&t->sockets, &family);
+	int ret = sockpool_receive(t->sockets);
 	uint32_t n = t->flows.list[FLOW_WAITING].n;
 	struct flow *f;
 
@@ -568,7 +566,7 @@ uint64_t tcp_deadline(const struct tcp *t)
 }
 
 int tcp_init(struct tcp *t, struct loop *loop, const struct conf *conf, struct stats *stats,
-	     int agent_channel, struct err *err)
+	     struct err *err)
 {
 	int ret;
 
@@ -576,20 +574,19 @@ int tcp_init(struct tcp *t, struct loop *loop, const struct conf *conf, struct s
 	t->conf = conf;
 	t->stats = stats;
 	t->next_sweep = now_ns() + TCP_SWEEP_NS;
-	sockpool_init(&t->sockets, agent_channel);
+
 	ret = flows_init(&t->flows, t->max_flows, err);
 	if (ret < 0)
 		return ret;
 	t->other_first = calloc((size_t)conf->rules.n * ADDR_FAMILIES + 1, sizeof(bool));
 	if (!t->other_first || pipes_init(&t->pipes, TCP_IDLE_PIPES) < 0)
 		return err_sys(err, ENOMEM, "worker");
-	sockpool_warm(&t->sockets);
+
 	return 0;
 }
 
 void tcp_fini(struct tcp *t)
 {
-	sockpool_fini(&t->sockets);
 	pipes_fini(&t->pipes);
 	flows_fini(&t->flows);
 	free(t->other_first);

@@ -25,7 +25,7 @@ struct tcp {
 	struct pump_env env;
 	struct pipes pipes;
 	struct flows flows;
-	struct sockpool sockets;
+	struct sockpool *sockets; /* shared with the UDP sessions of the thread */
 	const struct conf *conf;
 	struct stats *stats;
 	struct tcp_told *told;	       /* [n_rules], shared by all workers */
@@ -47,15 +47,18 @@ struct tcp_arrival {
 };
 
 /*
- * Set up in the thread that will run it; @told, @n_flows, @max_flows and @targets
+ * Set up in the thread that will run it; @sockets, @told, @n_flows, @max_flows and @targets
  * are the caller's to fill in before. @loop and @stats outlive it. 0 or -errno
  * with @err.
  */
 int tcp_init(struct tcp *t, struct loop *loop, const struct conf *conf, struct stats *stats,
-	     int agent_channel, struct err *err);
+	     struct err *err);
 void tcp_fini(struct tcp *t);
 
 void tcp_accept(struct tcp *t, const struct tcp_arrival *a);
+
+/* Tell the user, once for each rule, that an address or port was not kept. */
+void tcp_tell_fate(struct tcp *t, uint32_t rule, const struct addr *client, enum source_fate fate);
 
 /* A completion of an operation of a flow. */
 void tcp_complete(struct tcp *t, struct loop_ref ref, int res, buf_id buf);

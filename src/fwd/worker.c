@@ -14,6 +14,7 @@
 #include "fwd/worker.h"
 
 #include <errno.h>
+#include <netinet/in.h>
 #include <semaphore.h>
 #include <signal.h>
 #include <stdio.h>
@@ -25,6 +26,7 @@
 #include "fwd/log.h"
 #include "util.h"
 
+#define WORKER_DGRAMS	 512u /* buffers: held for one batch only */
 #define WORKER_RESUME_NS (100 * 1000000ull)
 #define WORKER_STOP_NS	 (1000 * 1000000ull) /* at most, to end all flows */
 
@@ -34,9 +36,11 @@ struct listener {
 	uint16_t port;
 	uint16_t generation;
 	bool armed;
+	bool udp;
+	bool v6; /* an AF_INET6 socket */
 };
 
-enum mail_kind { MAIL_LISTEN, MAIL_RETARGET, MAIL_STOP };
+enum mail_kind { MAIL_LISTEN, MAIL_UNLISTEN, MAIL_RETARGET, MAIL_STOP };
 
 struct mail {
 	enum mail_kind kind;
@@ -44,6 +48,7 @@ struct mail {
 	uint32_t rule;
 	uint16_t port;
 	struct source_targets targets;
+	uint32_t ifindex[ADDR_FAMILIES];
 };
 
 struct mailbox {
@@ -55,6 +60,7 @@ struct mailbox {
 
 struct worker {
 	struct worker_shared *shared;
+	unsigned index;
 	int agent_channel; /* not owned */
 	pthread_t thread;
 	sem_t ready;
@@ -62,7 +68,9 @@ struct worker {
 	struct err start_err;
 	struct mailbox mailbox;
 	struct loop loop;
+	struct sockpool sockets;
 	struct tcp tcp;
+	struct udp udp;
 	struct stats stats;
 	struct listener *listeners;
 	uint32_t n_listeners, max_listeners;
@@ -75,18 +83,30 @@ struct worker {
 
 /* ---------------------------------------------------------------- listeners */
 
-static void worker_accept(struct worker *w, uint32_t i)
+static struct loop_ref worker_listener_ref(const struct worker *w, uint32_t i)
+{
+	const struct listener *l = &w->listeners[i];
+
+	return (struct loop_ref){ .op = l->udp ? OP_UDP_LISTENER : OP_ACCEPT,
+				  .generation = l->generation,
+				  .slot = i };
+}
+
+static void worker_arm(struct worker *w, uint32_t i)
 {
 	struct listener *l = &w->listeners[i];
 
 	l->armed = true;
-	w->loop.ops->accept(
-		&w->loop, l->fd,
-		(struct loop_ref){ .op = OP_ACCEPT, .generation = l->generation, .slot = i });
+	if (l->udp)
+		w->loop.ops->datagrams(&w->loop, l->fd, worker_listener_ref(w, i));
+	else
+		w->loop.ops->accept(&w->loop, l->fd, worker_listener_ref(w, i));
 }
 
 static void worker_drop_listener(struct worker *w, struct listener *l)
 {
+	if (l->udp)
+		udp_close_listener(&w->udp, (uint32_t)(l - w->listeners));
 	w->loop.ops->forget(&w->loop, l->fd);
 	close_fd(&l->fd);
 	l->generation++;
@@ -117,6 +137,20 @@ static uint32_t worker_listener_slot(struct worker *w)
 	return w->n_listeners++;
 }
 
+static enum proto worker_proto(const struct worker *w, uint32_t rule)
+{
+	return w->shared->conf->rules.v[rule].proto;
+}
+
+static bool worker_is_v6(int fd)
+{
+	struct sockaddr_storage sa;
+	socklen_t len = sizeof(sa);
+
+	return getsockname(fd, (struct sockaddr *)&sa, &len) == 0 &&
+	       len == sizeof(struct sockaddr_in6);
+}
+
 static void worker_add_listener(struct worker *w, const struct mail *m)
 {
 	uint32_t i = worker_listener_slot(w);
@@ -129,19 +163,29 @@ static void worker_add_listener(struct worker *w, const struct mail *m)
 	w->listeners[i] = (struct listener){ .fd = m->fd,
 					     .rule = m->rule,
 					     .port = m->port,
+					     .udp = worker_proto(w, m->rule) == PROTO_UDP,
+					     .v6 = worker_is_v6(m->fd),
 					     .generation = w->listeners[i].generation };
 	if (w->stop_by)
 		worker_drop_listener(w, &w->listeners[i]);
 	else
-		worker_accept(w, i);
+		worker_arm(w, i);
 }
 
-/* Accept failed: @code is EINVAL if the listener was shut down. */
-static void worker_accept_failed(struct worker *w, struct listener *l, int code)
+/*
+ * Accepting or receiving has ended: @code is EINVAL if the listener was shut down,
+ * ECANCELED if we are closing it.
+ */
+static void worker_listener_failed(struct worker *w, struct listener *l, int code)
 {
 	l->armed = false;
 	if (code == EINVAL || code == ECANCELED || w->stop_by) {
 		worker_drop_listener(w, l);
+		return;
+	}
+	if (l->udp) {
+		/* An error of an earlier datagram, not of the socket. */
+		worker_arm(w, (uint32_t)(l - w->listeners));
 		return;
 	}
 	stats_add(&w->stats.error[STATS_ACCEPT], 1);
@@ -159,21 +203,62 @@ static void worker_resume(struct worker *w)
 	w->n_paused = 0;
 	for (uint32_t i = 0; i < w->n_listeners; i++)
 		if (w->listeners[i].fd >= 0 && !w->listeners[i].armed)
-			worker_accept(w, i);
+			worker_arm(w, i);
+}
+
+static struct listener *worker_listener_of(struct worker *w, struct loop_ref ref)
+{
+	struct listener *l = &w->listeners[ref.slot];
+
+	fwd_assert(l->generation == ref.generation && l->fd >= 0);
+	return l;
 }
 
 static void worker_on_accept(void *ctx, struct loop_ref ref, int res, buf_id buf)
 {
 	struct worker *w = ctx;
-	struct listener *l = &w->listeners[ref.slot];
+	struct listener *l = worker_listener_of(w, ref);
 
 	(void)buf;
-	fwd_assert(l->generation == ref.generation && l->fd >= 0);
 	if (res < 0) {
-		worker_accept_failed(w, l, -res);
+		worker_listener_failed(w, l, -res);
 		return;
 	}
 	tcp_accept(&w->tcp, &(struct tcp_arrival){ .fd = res, .rule = l->rule, .port = l->port });
+}
+
+static void worker_udp_listener(const struct worker *w, uint32_t i, struct udp_listener *ret)
+{
+	const struct listener *l = &w->listeners[i];
+
+	*ret = (struct udp_listener){
+		.fd = l->fd, .v6 = l->v6, .index = i, .rule = l->rule, .port = l->port
+	};
+}
+
+static void worker_on_datagram(void *ctx, struct loop_ref ref, int res, buf_id buf)
+{
+	struct worker *w = ctx;
+	struct listener *l = worker_listener_of(w, ref);
+	struct udp_listener u;
+
+	if (res < 0) {
+		worker_listener_failed(w, l, -res);
+		return;
+	}
+	worker_udp_listener(w, ref.slot, &u);
+	udp_from_client(&w->udp, &u, buf);
+}
+
+/* For the sessions: the listener @index, if it is still there. */
+static bool worker_find_listener(void *ctx, uint32_t index, struct udp_listener *ret)
+{
+	struct worker *w = ctx;
+
+	if (w->listeners[index].fd < 0)
+		return false;
+	worker_udp_listener(w, index, ret);
+	return true;
 }
 
 /* ---------------------------------------------------------------- messages */
@@ -188,24 +273,35 @@ static void worker_wait_agent(struct worker *w)
 	w->loop.ops->readable(&w->loop, w->agent_channel, (struct loop_ref){ .op = OP_AGENT });
 }
 
+static void worker_close_listener(struct worker *w, uint32_t i)
+{
+	struct listener *l = &w->listeners[i];
+
+	if (l->fd < 0)
+		return;
+	if (!l->udp)
+		shutdown(l->fd, SHUT_RDWR);
+	if (l->armed)
+		w->loop.ops->cancel(&w->loop, l->fd, worker_listener_ref(w, i));
+	else
+		worker_drop_listener(w, l);
+}
+
+static void worker_unlisten_port(struct worker *w, const struct mail *m)
+{
+	for (uint32_t i = 0; i < w->n_listeners; i++)
+		if (w->listeners[i].rule == m->rule && w->listeners[i].port == m->port)
+			worker_close_listener(w, i);
+}
+
 static void worker_begin_stop(struct worker *w)
 {
 	w->stop_by = now_ns() + WORKER_STOP_NS;
-	for (uint32_t i = 0; i < w->n_listeners; i++) {
-		struct listener *l = &w->listeners[i];
-
-		if (l->fd < 0)
-			continue;
-		shutdown(l->fd, SHUT_RDWR);
-		if (l->armed)
-			w->loop.ops->cancel(&w->loop, l->fd,
-					    (struct loop_ref){ .op = OP_ACCEPT,
-							       .generation = l->generation,
-							       .slot = i });
-		else
-			worker_drop_listener(w, l);
-	}
+	for (uint32_t i = 0; i < w->n_listeners; i++)
+		worker_close_listener(w, i);
 	tcp_close_all(&w->tcp);
+	if (w->shared->udp)
+		udp_close_all(&w->udp);
 }
 
 static void worker_read_mail(struct worker *w, const struct mail *m)
@@ -214,8 +310,13 @@ static void worker_read_mail(struct worker *w, const struct mail *m)
 	case MAIL_LISTEN:
 		worker_add_listener(w, m);
 		break;
+	case MAIL_UNLISTEN:
+		worker_unlisten_port(w, m);
+		break;
 	case MAIL_RETARGET:
 		w->tcp.targets = m->targets;
+		if (w->shared->udp)
+			udp_retarget(&w->udp, &m->targets, m->ifindex);
 		break;
 	case MAIL_STOP:
 		worker_begin_stop(w);
@@ -291,17 +392,25 @@ static void worker_on_flow(void *ctx, struct loop_ref ref, int res, buf_id buf)
 	tcp_complete(&((struct worker *)ctx)->tcp, ref, res, buf);
 }
 
+static void worker_on_session(void *ctx, struct loop_ref ref, int res, buf_id buf)
+{
+	udp_from_container(&((struct worker *)ctx)->udp, ref, res, buf);
+}
+
 static int worker_fd_of(void *ctx, struct loop_ref ref)
 {
 	struct worker *w = ctx;
 
 	switch (ref.op) {
 	case OP_ACCEPT:
+	case OP_UDP_LISTENER:
 		return w->listeners[ref.slot].fd;
 	case OP_MAIL:
 		return w->mailbox.event;
 	case OP_AGENT:
 		return w->agent_channel;
+	case OP_UDP_SESSION:
+		return udp_fd_of(&w->udp, ref);
 	default:
 		return tcp_fd_of(&w->tcp, ref);
 	}
@@ -317,6 +426,8 @@ static loop_handler *const worker_handlers[] = {
 	[OP_WRITABLE] = worker_on_flow,
 	[OP_MAIL] = worker_on_mail,
 	[OP_AGENT] = worker_on_agent,
+	[OP_UDP_LISTENER] = worker_on_datagram,
+	[OP_UDP_SESSION] = worker_on_session,
 };
 _Static_assert(ARRAY_SIZE(worker_handlers) == OP_NUM, "a handler for each operation");
 
@@ -329,18 +440,31 @@ static bool worker_is_done(const struct worker *w)
 	for (uint32_t i = 0; i < w->n_listeners; i++)
 		if (w->listeners[i].fd >= 0)
 			return false;
-	return tcp_is_empty(&w->tcp);
+	return tcp_is_empty(&w->tcp) && (!w->shared->udp || udp_is_empty(&w->udp));
 }
 
 static uint64_t worker_deadline(const struct worker *w)
 {
 	uint64_t first = tcp_deadline(&w->tcp);
+	uint64_t udp = w->shared->udp ? udp_deadline(&w->udp) : UINT64_MAX;
 
+	if (udp < first)
+		first = udp;
 	if (w->n_paused > 0 && w->resume_at < first)
 		first = w->resume_at;
 	if (w->stop_by && w->stop_by < first)
 		first = w->stop_by;
 	return first;
+}
+
+static void worker_after_udp(struct worker *w)
+{
+	udp_end(&w->udp);
+	udp_tick(&w->udp, now_ns());
+	/* What came out of its turn may be what TCP flows wait for. */
+	if (w->udp.waited && !w->agent_gone)
+		tcp_sockets_came(&w->tcp);
+	w->udp.waited = false;
 }
 
 static void worker_run(struct worker *w)
@@ -354,11 +478,28 @@ static void worker_run(struct worker *w)
 			kill(getpid(), SIGTERM); /* the process cannot do its work any more */
 			return;
 		}
+		if (w->shared->udp)
+			worker_after_udp(w);
 		now = now_ns();
 		tcp_tick(&w->tcp, now);
 		if ((tcp_reap(&w->tcp) || now >= w->resume_at) && w->n_paused > 0)
 			worker_resume(w);
 	}
+}
+
+static int worker_init_udp(struct worker *w, struct err *err)
+{
+	struct worker_shared *s = w->shared;
+	int ret;
+
+	w->udp.tcp = &w->tcp;
+	w->udp.listener_of = worker_find_listener;
+	w->udp.ctx = w;
+	ret = udp_init(&w->udp, &w->loop, s->conf, &w->stats, s->udp_table, w->index + 1, err);
+	if (ret == 0)
+		udp_retarget(&w->udp, &s->targets, s->ifindex);
+
+	return ret;
 }
 
 static int worker_init(struct worker *w, struct err *err)
@@ -372,18 +513,29 @@ static int worker_init(struct worker *w, struct err *err)
 				 .ctx = w,
 				 .max_fds = s->max_fds };
 	/* Two for each direction of each flow, and what an engine holds ready. */
-	ret = bufs_init(&w->loop.bufs, 4 * s->max_flows + 256, err);
+	ret = bufs_init(&w->loop.bufs, 4 * s->max_flows + 256, BUF_SIZE, err);
+	if (ret == 0 && s->udp)
+		ret = bufs_init(&w->loop.dgrams, WORKER_DGRAMS, DGRAM_SIZE, err);
 	if (ret == 0)
 		ret = w->loop.ops->init(&w->loop, err);
 	if (ret < 0)
 		return ret;
+	sockpool_init(&w->sockets, w->agent_channel);
+	w->tcp.sockets = &w->sockets;
 	w->tcp.told = s->told;
 	w->tcp.n_flows = &s->n_flows;
 	w->tcp.max_flows = s->max_flows;
 	w->tcp.targets = s->targets;
-	ret = tcp_init(&w->tcp, &w->loop, s->conf, &w->stats, w->agent_channel, err);
+	if (s->udp)
+		ret = worker_init_udp(w, err);
+	if (ret == 0)
+		ret = tcp_init(&w->tcp, &w->loop, s->conf, &w->stats, err);
 	if (ret < 0)
 		return ret;
+	if (s->tcp)
+		sockpool_warm(&w->sockets, SOCKPOOL_TCP);
+	if (s->udp)
+		sockpool_warm(&w->sockets, SOCKPOOL_UDP);
 	worker_wait_mail(w);
 	worker_wait_agent(w);
 	return 0;
@@ -405,8 +557,11 @@ static void *worker_main(void *arg)
 	for (uint32_t i = 0; i < w->n_listeners; i++)
 		close_fd(&w->listeners[i].fd);
 	free(w->listeners);
+	sockpool_fini(&w->sockets);
 	tcp_fini(&w->tcp);
+	udp_fini(&w->udp);
 	bufs_fini(&w->loop.bufs);
+	bufs_fini(&w->loop.dgrams);
 	return NULL;
 }
 
@@ -425,8 +580,8 @@ static void worker_free(struct worker *w)
 	free(w);
 }
 
-int worker_start(struct worker_shared *shared, int agent_channel, struct worker **ret,
-		 struct err *err)
+int worker_start(struct worker_shared *shared, unsigned index, int agent_channel,
+		 struct worker **ret, struct err *err)
 {
 	struct worker *w = calloc(1, sizeof(*w));
 	int code;
@@ -434,6 +589,7 @@ int worker_start(struct worker_shared *shared, int agent_channel, struct worker 
 	if (!w)
 		return err_sys(err, ENOMEM, "worker");
 	w->shared = shared;
+	w->index = index;
 	w->agent_channel = agent_channel;
 	pthread_mutex_init(&w->mailbox.lock, NULL);
 	sem_init(&w->ready, 0, 0);
@@ -465,9 +621,18 @@ void worker_listen(struct worker *w, int fd, uint32_t rule, uint16_t port)
 		close(fd);
 }
 
-void worker_retarget(struct worker *w, const struct source_targets *targets)
+void worker_unlisten(struct worker *w, uint32_t rule, uint16_t port)
 {
-	worker_post(w, &(struct mail){ .kind = MAIL_RETARGET, .targets = *targets });
+	worker_post(w, &(struct mail){ .kind = MAIL_UNLISTEN, .rule = rule, .port = port });
+}
+
+void worker_retarget(struct worker *w, const struct source_targets *targets,
+		     const uint32_t ifindex[ADDR_FAMILIES])
+{
+	struct mail m = { .kind = MAIL_RETARGET, .targets = *targets };
+
+	memcpy(m.ifindex, ifindex, sizeof(m.ifindex));
+	worker_post(w, &m);
 }
 
 struct stats *worker_stats(struct worker *w)

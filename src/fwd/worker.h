@@ -16,6 +16,7 @@
 #include "fwd/source.h"
 #include "fwd/stats.h"
 #include "fwd/tcp.h"
+#include "fwd/udp.h"
 
 /* What all workers are given. */
 struct worker_shared {
@@ -25,18 +26,21 @@ struct worker_shared {
 	unsigned max_fds;
 	struct tcp_told *told; /* [n_rules] */
 	_Atomic uint32_t n_flows;
-	struct source_targets targets; /* at start */
+	struct source_targets targets;	 /* at start */
+	uint32_t ifindex[ADDR_FAMILIES]; /* of the devices that have them, at start */
+	uint32_t udp_table;		 /* for routes to UDP clients, or 0 */
+	bool tcp, udp;			 /* rules of these there are */
 };
 
 struct worker;
 
 /*
- * Start a worker and wait until it is ready. It takes sockets from
+ * Start worker number @index and wait until it is ready. It takes sockets from
  * @agent_channel, which it does not own. @shared outlives it. 0 or -errno
  * with @err.
  */
-int worker_start(struct worker_shared *shared, int agent_channel, struct worker **ret,
-		 struct err *err);
+int worker_start(struct worker_shared *shared, unsigned index, int agent_channel,
+		 struct worker **ret, struct err *err);
 
 /*
  * Hand it a listening socket: it is the worker's now. To close it again, shut
@@ -44,8 +48,12 @@ int worker_start(struct worker_shared *shared, int agent_channel, struct worker 
  */
 void worker_listen(struct worker *w, int fd, uint32_t rule, uint16_t port);
 
-/* The container is reached elsewhere now. Flows that are open go on. */
-void worker_retarget(struct worker *w, const struct source_targets *targets);
+/* Close the UDP socket that was handed over as @rule's @port, and end its sessions. */
+void worker_unlisten(struct worker *w, uint32_t rule, uint16_t port);
+
+/* The container is reached elsewhere now. TCP flows that are open go on. */
+void worker_retarget(struct worker *w, const struct source_targets *targets,
+		     const uint32_t ifindex[ADDR_FAMILIES]);
 
 struct stats *worker_stats(struct worker *w);
 

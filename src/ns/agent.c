@@ -15,6 +15,7 @@
 #include <linux/rtnetlink.h>
 #include <linux/sock_diag.h>
 #include <netinet/tcp.h>
+#include <netinet/udp.h>
 #include <poll.h>
 #include <signal.h>
 #include <stdlib.h>
@@ -28,6 +29,10 @@
 #include "util.h"
 
 #define AGENT_STOP_MS 1000
+
+#ifndef UDP_GRO
+#	define UDP_GRO 104
+#endif
 
 /* First message, and one for each later change. The diag socket comes with the first. */
 struct agent_message {
@@ -65,21 +70,17 @@ struct agent_child {
 	int control;
 	const int *channels;
 	unsigned n_channels;
+	const struct attach_ports *udp;
+	unsigned n_udp;
 	struct attach attach;
 	struct nl monitor;
 	struct agent_state state;
 };
 
-/* A TCP socket as every flow wants it. */
-static int agent_tcp_socket(const struct agent_child *c, enum agent_family family)
+static void agent_tune_tcp(int fd)
 {
-	int fd = socket(family == AGENT_V4 ? AF_INET : AF_INET6,
-			SOCK_STREAM | SOCK_NONBLOCK | SOCK_CLOEXEC, 0);
-	uint32_t mark = attach_mark(&c->attach);
 	int one = 1;
 
-	if (fd < 0)
-		return -errno;
 	setsockopt(fd, IPPROTO_TCP, TCP_NODELAY, &one, sizeof(one));
 	/*
 	 * bbr, where that is the default, paces even on lo and halves the speed
@@ -87,7 +88,39 @@ static int agent_tcp_socket(const struct agent_child *c, enum agent_family famil
 	 */
 	if (setsockopt(fd, IPPROTO_TCP, TCP_CONGESTION, "cubic", 5) != 0)
 		setsockopt(fd, IPPROTO_TCP, TCP_CONGESTION, "reno", 4);
-	if (!c->attach.transparent)
+}
+
+static void agent_tune_udp(int fd)
+{
+	int one = 1, size = 4 << 20;
+
+	/* Runs of datagrams in one receive; as much room as net.core.rmem_max allows. */
+	setsockopt(fd, IPPROTO_UDP, UDP_GRO, &one, sizeof(one));
+	setsockopt(fd, SOL_SOCKET, SO_RCVBUF, &size, sizeof(size));
+	setsockopt(fd, SOL_SOCKET, SO_SNDBUF, &size, sizeof(size));
+}
+
+/* A socket as every flow wants it. */
+static int agent_socket(const struct agent_child *c, enum agent_kind kind, enum agent_family family)
+{
+	int fd = socket(kind == AGENT_ROUTE  ? AF_NETLINK
+			: family == AGENT_V4 ? AF_INET
+					     : AF_INET6,
+			(kind == AGENT_ROUTE ? SOCK_RAW
+			 : kind == AGENT_UDP ? SOCK_DGRAM
+					     : SOCK_STREAM) |
+				SOCK_NONBLOCK | SOCK_CLOEXEC,
+			kind == AGENT_ROUTE ? NETLINK_ROUTE : 0);
+	uint32_t mark = attach_mark(&c->attach);
+	int one = 1;
+
+	if (fd < 0)
+		return -errno;
+	if (kind == AGENT_TCP)
+		agent_tune_tcp(fd);
+	else if (kind == AGENT_UDP)
+		agent_tune_udp(fd);
+	if (!c->attach.transparent || kind == AGENT_ROUTE)
 		return fd;
 	setsockopt(fd, SOL_SOCKET, SO_REUSEADDR, &one, sizeof(one));
 	if (setsockopt(fd, SOL_SOCKET, SO_MARK, &mark, sizeof(mark)) != 0 ||
@@ -112,11 +145,14 @@ static bool agent_serve(const struct agent_child *c, int channel)
 
 	if (len < 0)
 		return errno == EAGAIN || errno == EINTR;
-	if (len != sizeof(req) || req.family >= AGENT_FAMILIES || req.n > AGENT_BATCH)
+	if (len != sizeof(req) || req.family >= AGENT_FAMILIES || req.kind >= AGENT_KINDS ||
+	    req.n > AGENT_BATCH)
 		return false;
+	answer.kind = req.kind;
 	answer.family = req.family;
 	for (; answer.n < req.n; answer.n++) {
-		fds[answer.n] = agent_tcp_socket(c, (enum agent_family)req.family);
+		fds[answer.n] = agent_socket(c, (enum agent_kind)req.kind,
+					     (enum agent_family)req.family);
 		if (fds[answer.n] < 0) {
 			answer.code = -fds[answer.n];
 			break;
@@ -133,6 +169,9 @@ static void agent_fill_state(struct agent_child *c, const struct err *why)
 	const struct attach *a = &c->attach;
 
 	c->state.transparent = a->transparent;
+	c->state.udp_table = attach_udp_table(a);
+	c->state.ifindex[AGENT_V4] = a->ifindex[0];
+	c->state.ifindex[AGENT_V6] = a->ifindex[1];
 	c->state.have[AGENT_V4] = a->addr[0].family != 0;
 	c->state.have[AGENT_V6] = a->addr[1].family != 0;
 	memcpy(&c->state.addr4, a->addr[0].bytes, sizeof(c->state.addr4));
@@ -241,7 +280,7 @@ static _Noreturn void agent_child(struct agent_child *c, struct ns_target *t)
 		ret = nl_open(&c->monitor, NETLINK_ROUTE,
 			      RTMGRP_LINK | RTMGRP_IPV4_IFADDR | RTMGRP_IPV6_IFADDR, &err);
 	if (ret == 0)
-		ret = attach_start(&c->attach, &why, &err);
+		ret = attach_start(&c->attach, c->udp, c->n_udp, &why, &err);
 	if (ret < 0) {
 		agent_say(c, -ret, &err, -1);
 		_exit(1);
@@ -328,7 +367,8 @@ static int agent_open_channels(struct agent *a, int *theirs, struct err *err)
 }
 
 /* @theirs has room for @a->n_channels and, last, the control socket. */
-static int agent_fork(struct agent *a, const struct ns_target *target, int *theirs, struct err *err)
+static int agent_fork(struct agent *a, const struct ns_target *target, int *theirs,
+		      const struct attach_ports *udp, unsigned n_udp, struct err *err)
 {
 	int pair[2], ret;
 
@@ -345,7 +385,9 @@ static int agent_fork(struct agent *a, const struct ns_target *target, int *thei
 	if (a->pid == 0) {
 		struct agent_child c = { .control = theirs[a->n_channels],
 					 .channels = theirs,
-					 .n_channels = a->n_channels };
+					 .n_channels = a->n_channels,
+					 .udp = udp,
+					 .n_udp = n_udp };
 		struct ns_target t = *target;
 
 		t.pid_fd = -1; /* closed with all others */
@@ -355,7 +397,7 @@ static int agent_fork(struct agent *a, const struct ns_target *target, int *thei
 }
 
 int agent_start(struct agent *a, const struct ns_target *target, unsigned n_channels,
-		struct err *err)
+		const struct attach_ports *udp, unsigned n_udp, struct err *err)
 {
 	int *theirs = malloc((n_channels + 1) * sizeof(*theirs));
 	int ret;
@@ -371,7 +413,7 @@ int agent_start(struct agent *a, const struct ns_target *target, unsigned n_chan
 		a->channels[i] = theirs[i] = -1;
 	theirs[n_channels] = -1;
 
-	ret = agent_fork(a, target, theirs, err);
+	ret = agent_fork(a, target, theirs, udp, n_udp, err);
 	for (unsigned i = 0; i <= n_channels; i++)
 		close_fd(&theirs[i]);
 	free(theirs);

@@ -18,38 +18,50 @@
 #include <sys/types.h>
 
 #include "err.h"
+#include "ns/attach.h"
 #include "ns/find.h"
 
 #define AGENT_BATCH 32 /* sockets in one answer, at most */
 
 enum agent_family { AGENT_V4, AGENT_V6, AGENT_FAMILIES };
+enum agent_kind {
+	AGENT_TCP,
+	AGENT_UDP,
+	AGENT_ROUTE, /* NETLINK_ROUTE; the family does not matter */
+	AGENT_KINDS
+};
 
 /* What the agent knows of the namespace. */
 struct agent_state {
-	bool have[AGENT_FAMILIES]; /* the container can be reached by this family, */
-	struct in_addr addr4;	   /* at this address: its own, or 127.0.0.1 */
-	struct in6_addr addr6;	   /* or ::1 */
-	bool transparent;	   /* sockets may be bound to foreign addresses */
-	char why[256];		   /* if not, why not */
+	bool have[AGENT_FAMILIES];	  /* the container can be reached by this family, */
+	struct in_addr addr4;		  /* at this address: its own, or 127.0.0.1 */
+	struct in6_addr addr6;		  /* or ::1 */
+	uint32_t ifindex[AGENT_FAMILIES]; /* of the device that has the address */
+	uint32_t udp_table;		  /* where routes for UDP clients go; 0: nowhere */
+	bool transparent;		  /* sockets may be bound to foreign addresses */
+	char why[256];			  /* if not, why not */
 };
 
 /* A request for sockets, on a worker's channel. One answer follows. */
 struct agent_request {
+	uint8_t kind;	/* enum agent_kind */
 	uint8_t family; /* enum agent_family */
 	uint8_t n;	/* at most AGENT_BATCH */
 };
 
 /* The answer; @n sockets come with it (SCM_RIGHTS). */
 struct agent_answer {
+	uint8_t kind;
 	uint8_t family;
 	uint8_t n;
 	int32_t code; /* errno, if there are none */
 };
 
 struct agent {
-	pid_t pid;     /* of the child */
-	int control;   /* owned; readable: a new state, or its end */
-	int diag;      /* a NETLINK_SOCK_DIAG socket in the namespace; owned; -1 if refused */
+	pid_t pid;   /* of the child */
+	int control; /* owned; readable: a new state, or its end */
+	int diag;    /* a NETLINK_SOCK_DIAG socket in the namespace; owned; -1 if refused */
+
 	int *channels; /* one for each worker, SOCK_SEQPACKET; owned */
 	unsigned n_channels;
 	struct agent_state state;
@@ -57,11 +69,12 @@ struct agent {
 
 /*
  * Start the agent for @target with @n_channels channels, and wait until the
- * namespace is ready. Must be called while the process has one thread. 0, or
- * -errno with @err; then no child is left.
+ * namespace is ready. With @n_udp ranges of UDP ports it is made ready for those, too.
+ * Must be called while the process has one thread. 0, or -errno with @err; then
+ * no child is left.
  */
 int agent_start(struct agent *a, const struct ns_target *target, unsigned n_channels,
-		struct err *err);
+		const struct attach_ports *udp, unsigned n_udp, struct err *err);
 
 /*
  * Read one message from the control socket into @a->state. 0, -EAGAIN if there

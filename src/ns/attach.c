@@ -29,6 +29,7 @@
 #include <errno.h>
 #include <fcntl.h>
 #include <linux/rtnetlink.h>
+#include <netinet/in.h>
 #include <stddef.h>
 #include <stdio.h>
 #include <string.h>
@@ -39,12 +40,14 @@
 #include "nl/route.h"
 #include "util.h"
 
-#define ATTACH_BASE	0x66776400u /* "fwd", then the place: mark and table */
-#define ATTACH_PRIORITY 100u	    /* before the rules of VPNs; the place is added */
-#define ATTACH_PLACES	16u
-#define ATTACH_METRIC	1000u /* of routes by other devices than lo */
-#define ATTACH_LINKS	64u
-#define ATTACH_ADDRS	256u
+#define ATTACH_BASE	    0x66776400u /* "fwd", then the place: mark and table */
+#define ATTACH_PRIORITY	    100u	/* before the rules of VPNs; the place is added */
+#define ATTACH_UDP_BASE	    0x66776500u /* the same of tables for UDP clients */
+#define ATTACH_UDP_PRIORITY 120u
+#define ATTACH_PLACES	    16u
+#define ATTACH_METRIC	    1000u /* of routes by other devices than lo */
+#define ATTACH_LINKS	    64u
+#define ATTACH_ADDRS	    256u
 
 static const char *const attach_sysctl_paths[] = {
 	[ATTACH_FWMARK_ACCEPT] = "/proc/sys/net/ipv4/tcp_fwmark_accept",
@@ -58,6 +61,11 @@ static const uint8_t attach_families[] = { AF_INET, AF_INET6 };
 uint32_t attach_mark(const struct attach *a)
 {
 	return ATTACH_BASE + a->place;
+}
+
+uint32_t attach_udp_table(const struct attach *a)
+{
+	return a->udp && a->transparent ? ATTACH_UDP_BASE + a->place : 0;
 }
 
 /* ---------------------------------------------------------------- places */
@@ -152,7 +160,9 @@ static void attach_flush(struct attach *a, uint8_t family)
 	struct err ignored;
 
 	nl_rule_flush(&a->nl, family, ATTACH_PROTOCOL, ATTACH_PRIORITY + a->place, &ignored);
+	nl_rule_flush(&a->nl, family, ATTACH_PROTOCOL, ATTACH_UDP_PRIORITY + a->place, &ignored);
 	nl_route_flush(&a->nl, family, ATTACH_BASE + a->place, ATTACH_PROTOCOL, &ignored);
+	nl_route_flush(&a->nl, family, ATTACH_UDP_BASE + a->place, ATTACH_PROTOCOL, &ignored);
 }
 
 /* Rule and route by lo. */
@@ -184,7 +194,7 @@ static const struct nl_link *attach_link_of(const struct nl_link *links, int n, 
  * is up, else the loopback address if it has one.
  */
 static struct nl_ip attach_pick(uint8_t family, const struct nl_link *links, int n_links,
-				const struct nl_addr *addrs, int n_addrs)
+				const struct nl_addr *addrs, int n_addrs, unsigned *ret_ifindex)
 {
 	struct nl_ip loopback = { 0 };
 
@@ -194,10 +204,14 @@ static struct nl_ip attach_pick(uint8_t family, const struct nl_link *links, int
 
 		if (addr->ip.family != family || !link || !link->up || !addr->usable)
 			continue;
-		if (!link->loopback && addr->scope == RT_SCOPE_UNIVERSE && !addr->deprecated)
+		if (!link->loopback && addr->scope == RT_SCOPE_UNIVERSE && !addr->deprecated) {
+			*ret_ifindex = link->index;
 			return addr->ip;
-		if (link->loopback && addr->scope == RT_SCOPE_HOST && loopback.family == 0)
+		}
+		if (link->loopback && addr->scope == RT_SCOPE_HOST && loopback.family == 0) {
+			*ret_ifindex = link->index;
 			loopback = addr->ip;
+		}
 	}
 	return loopback;
 }
@@ -223,10 +237,13 @@ bool attach_update(struct attach *a)
 	n_addrs = n_addrs < (int)ATTACH_ADDRS ? n_addrs : (int)ATTACH_ADDRS;
 
 	for (size_t f = 0; f < ARRAY_SIZE(attach_families); f++) {
-		struct nl_ip ip = attach_pick(attach_families[f], links, n_links, addrs, n_addrs);
+		unsigned ifindex = 0;
+		struct nl_ip ip = attach_pick(attach_families[f], links, n_links, addrs, n_addrs,
+					      &ifindex);
 
 		changed |= !attach_same_ip(&ip, &a->addr[f]);
 		a->addr[f] = ip;
+		a->ifindex[f] = ifindex;
 		/* A device without IPv6 refuses its route: then nothing is bound to it there. */
 		for (int i = 0; a->transparent && i < n_links; i++)
 			if (!links[i].loopback && links[i].up)
@@ -251,7 +268,40 @@ static int attach_up(struct attach *a, struct nl_link *ret_lo, struct err *err)
 	return n < 0 ? n : err_set(err, ENODEV, "the namespace has no loopback device");
 }
 
-static int attach_make_transparent(struct attach *a, const struct nl_link *lo, struct err *err)
+/*
+ * Answers from these ports look into the table for UDP clients first. That holds a
+ * local route for each client that is active, so nothing else is changed.
+ */
+static int attach_add_udp(struct attach *a, const struct attach_ports *udp, unsigned n,
+			  struct err *err)
+{
+	int ret = 0;
+
+	for (unsigned i = 0; ret == 0 && i < n * ARRAY_SIZE(attach_families); i++) {
+		struct nl_rule r = attach_rule(a, attach_families[i % 2]);
+
+		r.fwmark = 0;
+		r.priority = ATTACH_UDP_PRIORITY + a->place;
+		r.table = ATTACH_UDP_BASE + a->place;
+		r.ip_proto = IPPROTO_UDP;
+		strcpy(r.iif, "lo");
+		r.sport_first = udp[i / 2].first;
+		r.sport_last = udp[i / 2].last;
+		/* A range that ends at 65535 is "invalid" (fib_rule_port_range_valid()). */
+		if (r.sport_last == 65535)
+			r.sport_last--;
+		if (r.sport_first > r.sport_last)
+			continue;
+		ret = nl_rule_add(&a->nl, &r, NULL, err);
+		if (r.family == AF_INET6)
+			ret = 0; /* may be off */
+		a->udp = true;
+	}
+	return ret;
+}
+
+static int attach_make_transparent(struct attach *a, const struct nl_link *lo,
+				   const struct attach_ports *udp, unsigned n_udp, struct err *err)
 {
 	struct err ignored;
 	int ret = attach_find_place(a, err);
@@ -263,10 +313,13 @@ static int attach_make_transparent(struct attach *a, const struct nl_link *lo, s
 	/* IPv6 may be off: then there is nothing to reach by it. */
 	if (ret == 0)
 		attach_add_family(a, AF_INET6, lo, &ignored);
+	if (ret == 0)
+		ret = attach_add_udp(a, udp, n_udp, err);
 	return ret;
 }
 
-int attach_start(struct attach *a, struct err *why, struct err *err)
+int attach_start(struct attach *a, const struct attach_ports *udp, unsigned n_udp, struct err *why,
+		 struct err *err)
 {
 	struct nl_link lo;
 	int ret;
@@ -280,7 +333,7 @@ int attach_start(struct attach *a, struct err *why, struct err *err)
 		nl_close(&a->nl);
 		return ret;
 	}
-	a->transparent = attach_make_transparent(a, &lo, why) == 0;
+	a->transparent = attach_make_transparent(a, &lo, udp, n_udp, why) == 0;
 	attach_update(a);
 	return 0;
 }

@@ -22,6 +22,11 @@ enum attach_sysctl {
 	ATTACH_SYSCTLS
 };
 
+/* UDP ports that applications answer from. */
+struct attach_ports {
+	uint16_t first, last;
+};
+
 struct attach {
 	struct nl nl;		      /* route socket in the namespace */
 	int lock;		      /* holds our place among several instances; owned */
@@ -29,17 +34,22 @@ struct attach {
 	bool transparent;	      /* foreign addresses work */
 	bool changed[ATTACH_SYSCTLS]; /* we set it, and it was 0 */
 	struct nl_ip addr[2];	      /* where it is reached, IPv4 and IPv6; family 0: not at all */
+	unsigned ifindex[2];	      /* of the device that has the address */
+	bool udp;		      /* there are rules for UDP */
 };
 
 /*
  * Set up: lo is brought up; sysctls, one rule and one table per family are made
- * so that answers to marked connections come back to us. Several instances
+ * so that answers to marked connections come back to us. For UDP, which has no
+ * connections, one more rule for each range of ports sends answers through a
+ * table where whoever has a client there puts a route (attach_udp_table()). Several instances
  * may attach to one namespace; what one that was killed has left is replaced.
  *
  * 0, also if foreign addresses cannot work here: then @transparent is false and
  * @why says why. -errno with @err if not even lo works.
  */
-int attach_start(struct attach *a, struct err *why, struct err *err);
+int attach_start(struct attach *a, const struct attach_ports *udp, unsigned n_udp, struct err *why,
+		 struct err *err);
 
 /*
  * Interfaces or addresses may have changed: bring routes and @addr up to date.
@@ -52,3 +62,6 @@ void attach_stop(struct attach *a);
 
 /* The mark of our sockets in there. */
 uint32_t attach_mark(const struct attach *a);
+
+/* The table for routes to UDP clients; 0 without UDP. */
+uint32_t attach_udp_table(const struct attach *a);

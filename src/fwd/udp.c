@@ -1,0 +1,725 @@
+/* SPDX-License-Identifier: Apache-2.0 */
+/*
+ * udp.c - UDP sessions
+ *
+ * Happy path: a datagram comes to a listener; its session is looked up by
+ * listener, client and the local address that the client sent to; on a miss one
+ * is opened: a route for the client's address, and a socket of the container
+ * bound to the client's address and connected to the application. Answers come to
+ * that socket and leave by the listener, from the address that the client used.
+ *
+ *	OPEN, one way --answer--> OPEN, answered --client again--> OPEN, lasting
+ *	   |                        |                                |
+ *	   `--idle, evicted---------'--idle, evicted------------idle-'
+ *	   `--port unreachable, listener closed, ...--> CLOSING --cancelled--> FREE
+ *
+ * Datagrams are not sent one by one: those of one session and one size that
+ * follow each other leave in one sendmsg(2) with UDP_SEGMENT (udp(7)), and what
+ * UDP_GRO has put together stays together. A run ends with the batch at the
+ * latest, so no buffer is held longer than that, and no session can keep the
+ * buffers of another.
+ *
+ * Who may stay when the table is full: a spoofed source never sees an answer, so
+ * it never makes a session lasting; those are never evicted. The oldest of the
+ * one-way sessions goes first, then the oldest of those answered once.
+ *
+ * Nothing waits: a datagram that cannot be sent is dropped, as a router would,
+ * and counted.
+ */
+#include "fwd/udp.h"
+
+#include <errno.h>
+#include <netinet/in.h>
+#include <netinet/udp.h>
+#include <stdlib.h>
+#include <string.h>
+#include <sys/mman.h>
+
+#include "fwd/hash.h"
+#include "fwd/log.h"
+#include "util.h"
+
+#ifndef UDP_SEGMENT
+#	define UDP_SEGMENT 103
+#endif
+
+#define NS	      1000000000ull
+#define UDP_RUN_BYTES 65000u /* of one sendmsg(2) with segments */
+#define UDP_OVERLAP   64u    /* sessions that may be closing while others take their place */
+#define UDP_TOUCH_NS  NS     /* how exact the order of idle sessions is */
+
+/* ---------------------------------------------------------------- lists and slots */
+
+static void udp_link(struct udp *u, struct udp_list *l, uint32_t i)
+{
+	struct udp_session *s = &u->v[i];
+
+	s->next = FLOW_NONE;
+	s->prev = l->tail;
+	if (l->tail != FLOW_NONE)
+		u->v[l->tail].next = i;
+	else
+		l->head = i;
+	l->tail = i;
+}
+
+static void udp_unlink(struct udp *u, struct udp_list *l, uint32_t i)
+{
+	struct udp_session *s = &u->v[i];
+
+	if (s->prev != FLOW_NONE)
+		u->v[s->prev].next = s->next;
+	else
+		l->head = s->next;
+	if (s->next != FLOW_NONE)
+		u->v[s->next].prev = s->prev;
+	else
+		l->tail = s->prev;
+}
+
+static uint32_t udp_index(const struct udp *u, const struct udp_session *s)
+{
+	return (uint32_t)(s - u->v);
+}
+
+static struct udp_session *udp_of(struct udp *u, struct loop_ref ref)
+{
+	struct udp_session *s;
+
+	fwd_assert(ref.slot < u->used);
+	s = &u->v[ref.slot];
+	fwd_assert(s->generation == ref.generation && s->state != UDP_FREE);
+	return s;
+}
+
+static struct loop_ref udp_ref(const struct udp *u, const struct udp_session *s)
+{
+	return (struct loop_ref){ .op = OP_UDP_SESSION,
+				  .generation = s->generation,
+				  .slot = udp_index(u, s) };
+}
+
+static struct rule_stats *udp_stats(const struct udp *u, const struct udp_session *s)
+{
+	return &u->stats->rule[s->rule];
+}
+
+static uint32_t *udp_bucket(const struct udp *u, uint32_t listener, const struct addr *client,
+			    const struct addr *local)
+{
+	struct {
+		uint8_t client[16], local[16];
+		uint32_t listener, scope, port, pad;
+	} key = { .listener = listener, .scope = client->scope, .port = client->port };
+
+	memcpy(key.client, client->ip, sizeof(key.client));
+	memcpy(key.local, local->ip, sizeof(key.local));
+	return &u->hash[hash_bytes(u->hash_key, &key, sizeof(key)) & u->hash_mask];
+}
+
+static struct udp_session *udp_find(struct udp *u, uint32_t listener, const struct addr *client,
+				    const struct addr *local)
+{
+	uint32_t i = *udp_bucket(u, listener, client, local);
+
+	for (; i != FLOW_NONE; i = u->v[i].chain) {
+		struct udp_session *s = &u->v[i];
+
+		if (s->listener == listener && addr_equal(&s->client, client) &&
+		    addr_same_ip(&s->local, local))
+			return s;
+	}
+	return NULL;
+}
+
+/* ---------------------------------------------------------------- closing */
+
+static void udp_flush(struct udp *u);
+
+/* Nothing is in flight any more: give everything back. */
+static void udp_free(struct udp *u, struct udp_session *s)
+{
+	udp_unlink(u, &u->closing, udp_index(u, s));
+	if (s->fd >= 0) {
+		u->loop->ops->forget(u->loop, s->fd);
+		close_fd(&s->fd);
+	}
+	if (s->route != UDPROUTE_NONE)
+		udproutes_put(&u->routes, s->route);
+	stats_add(&udp_stats(u, s)->now, (uint64_t)-1);
+	atomic_fetch_sub_explicit(u->tcp->n_flows, 1, memory_order_relaxed);
+	s->state = UDP_FREE;
+	s->generation++;
+	s->chain = u->free;
+	u->free = udp_index(u, s);
+}
+
+static void udp_close(struct udp *u, struct udp_session *s)
+{
+	uint32_t i = udp_index(u, s), *link;
+
+	if (u->run.session == i)
+		udp_flush(u);
+	if (s->state != UDP_OPEN)
+		return; /* sending that has ended it already */
+	for (link = udp_bucket(u, s->listener, &s->client, &s->local); *link != i;
+	     link = &u->v[*link].chain)
+		;
+	*link = s->chain;
+	udp_unlink(u, &u->kind[s->kind], i);
+	udp_link(u, &u->closing, i);
+	s->state = UDP_CLOSING;
+	if (s->receiving)
+		u->loop->ops->cancel(u->loop, s->fd, udp_ref(u, s));
+	else
+		udp_free(u, s);
+}
+
+/* The application's side says that nobody listens, or another error. */
+static void udp_failed(struct udp *u, struct udp_session *s, int code)
+{
+	char client[ADDR_STRLEN];
+
+	stats_add(&u->stats->error[code == ECONNREFUSED ? STATS_REFUSED : STATS_CONNECT], 1);
+	if (log_enabled(LOG_LEVEL_DEBUG))
+		log_debug("udp %u %s > port %u: %s", udp_index(u, s), addr_str(&s->client, client),
+			  s->port, strerror(code));
+	/* An application that listens on the other family only: try that next time. */
+	if (code == ECONNREFUSED && s->kind == UDP_ONE_WAY)
+		u->other_first[s->rule * ADDR_FAMILIES + addr_family(&s->client)] ^= true;
+	udp_close(u, s);
+}
+
+/* ---------------------------------------------------------------- sending */
+
+/* One sendmsg(2), as it is described by a run. */
+struct udp_out {
+	int fd;
+	struct sockaddr_storage to;
+	socklen_t to_len; /* 0: connected */
+	char control[CMSG_SPACE(sizeof(struct in6_pktinfo)) + CMSG_SPACE(sizeof(uint16_t))]
+		__attribute__((aligned(8)));
+	size_t control_len;
+};
+
+static void udp_add_control(struct udp_out *o, int level, int type, const void *data, size_t len)
+{
+	struct cmsghdr *c = (struct cmsghdr *)(o->control + o->control_len);
+
+	c->cmsg_level = level;
+	c->cmsg_type = type;
+	c->cmsg_len = CMSG_LEN(len);
+	memcpy(CMSG_DATA(c), data, len);
+	o->control_len += CMSG_SPACE(len);
+}
+
+/* Answers leave from the address that the client sent to. False if the listener is gone. */
+static bool udp_out_to_client(struct udp *u, const struct udp_session *s, struct udp_out *o)
+{
+	struct udp_listener l;
+
+	if (!u->listener_of(u->ctx, s->listener, &l))
+		return false;
+	o->fd = l.fd;
+	o->to_len = addr_to_sockaddr_as(&s->client, l.v6, &o->to);
+	if (l.v6) {
+		struct in6_pktinfo p = { .ipi6_ifindex = s->local.scope };
+
+		memcpy(&p.ipi6_addr, s->local.ip, sizeof(p.ipi6_addr));
+		udp_add_control(o, IPPROTO_IPV6, IPV6_PKTINFO, &p, sizeof(p));
+	} else {
+		struct in_pktinfo p = { 0 };
+
+		memcpy(&p.ipi_spec_dst, s->local.ip + 12, sizeof(p.ipi_spec_dst));
+		udp_add_control(o, IPPROTO_IP, IP_PKTINFO, &p, sizeof(p));
+	}
+	return true;
+}
+
+/* 0 or errno. */
+static int udp_sendmsg(struct udp_out *o, struct iovec *iov, size_t n, uint32_t segment)
+{
+	size_t plain = o->control_len;
+	uint16_t size = (uint16_t)segment;
+	struct msghdr m = { .msg_name = o->to_len ? &o->to : NULL,
+			    .msg_namelen = o->to_len,
+			    .msg_iov = iov,
+			    .msg_iovlen = n };
+	int code = 0;
+
+	if (segment > 0)
+		udp_add_control(o, IPPROTO_UDP, UDP_SEGMENT, &size, sizeof(size));
+	m.msg_control = o->control_len ? o->control : NULL;
+	m.msg_controllen = o->control_len;
+	if (sendmsg(o->fd, &m, MSG_DONTWAIT | MSG_NOSIGNAL) < 0)
+		code = errno;
+	o->control_len = plain;
+	return code;
+}
+
+/* Send the datagrams of a run one by one; how many failed, the last errno in @ret_code. */
+static unsigned udp_send_singly(struct udp_out *o, const struct udp_run *run, int *ret_code)
+{
+	unsigned failed = 0;
+
+	for (unsigned i = 0; i < run->n; i++) {
+		uint8_t *data = run->iov[i].iov_base;
+		size_t left = run->iov[i].iov_len;
+
+		do {
+			size_t len = left < run->segment ? left : run->segment;
+			struct iovec iov = { .iov_base = data, .iov_len = len };
+			int code = udp_sendmsg(o, &iov, 1, 0);
+
+			if (code != 0) {
+				failed++;
+				*ret_code = code;
+			}
+			data += len;
+			left -= len;
+		} while (left > 0);
+	}
+	return failed;
+}
+
+static void udp_send_run(struct udp *u, struct udp_session *s, struct udp_run *run)
+{
+	struct udp_out o = { .fd = s->fd };
+	unsigned failed = 0;
+	int code = 0;
+
+	if (run->to_client && !udp_out_to_client(u, s, &o))
+		return;
+	code = udp_sendmsg(&o, run->iov, run->n, run->segments > 1 ? run->segment : 0);
+	/* An ICMP error for an earlier one; this one was not sent (udp(7)). */
+	if (code == ECONNREFUSED && !run->to_client)
+		code = udp_sendmsg(&o, run->iov, run->n, run->segments > 1 ? run->segment : 0);
+	if (code != 0)
+		failed = run->segments;
+	/* Longer than the path takes, or a device without checksums: no segments then. */
+	if (run->segments > 1 && (code == EMSGSIZE || code == EINVAL || code == EIO))
+		failed = udp_send_singly(&o, run, &code);
+	stats_add(&udp_stats(u, s)->bytes[run->to_client ? SIDE_CONTAINER : SIDE_CLIENT],
+		  run->bytes);
+	if (failed == 0)
+		return;
+	stats_add(&u->stats->error[STATS_UDP_DROPPED], failed);
+	if (!run->to_client && code == ECONNREFUSED)
+		udp_failed(u, s, code);
+}
+
+static void udp_flush(struct udp *u)
+{
+	struct udp_run *run = &u->run;
+	struct udp_session *s;
+
+	if (run->session == FLOW_NONE)
+		return;
+	s = &u->v[run->session];
+	run->session = FLOW_NONE; /* sending may close the session, which flushes */
+	udp_send_run(u, s, run);
+	for (unsigned i = 0; i < run->n; i++)
+		bufs_put(&u->loop->dgrams, run->buf[i]);
+	run->n = 0;
+}
+
+/* Whether @d can leave together with what the run has. */
+static bool udp_joins(const struct udp_run *run, const struct dgram *d, unsigned segments)
+{
+	uint32_t size = d->segment ? d->segment : d->len;
+
+	if (run->closed || d->len == 0 || run->n == UDP_RUN || run->segments + segments > UDP_RUN ||
+	    run->bytes + d->len > UDP_RUN_BYTES)
+		return false;
+	return size == run->segment || (!d->segment && size < run->segment);
+}
+
+/* Pass on what is in @buf. Takes it. */
+static void udp_pass(struct udp *u, struct udp_session *s, bool to_client, const struct dgram *d,
+		     buf_id buf)
+{
+	struct udp_run *run = &u->run;
+	unsigned segments = d->segment ? (d->len + d->segment - 1) / d->segment : 1;
+	uint32_t i = udp_index(u, s);
+
+	if (run->session != i || run->to_client != to_client || !udp_joins(run, d, segments)) {
+		udp_flush(u);
+		if (s->state != UDP_OPEN) {
+			bufs_put(&u->loop->dgrams, buf);
+			return;
+		}
+		run->session = i;
+		run->to_client = to_client;
+		run->segment = d->segment ? d->segment : d->len;
+		run->n = run->segments = 0;
+		run->bytes = 0;
+	}
+	run->iov[run->n] = (struct iovec){ .iov_base = d->data, .iov_len = d->len };
+	run->buf[run->n++] = buf;
+	run->segments += segments;
+	run->bytes += d->len;
+	run->closed = d->len == 0 || run->bytes % run->segment != 0;
+	stats_add(&udp_stats(u, s)->datagrams[to_client ? SIDE_CONTAINER : SIDE_CLIENT], segments);
+}
+
+/* ---------------------------------------------------------------- opening */
+
+static int udp_route(struct udp *u, const struct source_try *try, uint32_t *ret_route)
+{
+	struct addr client = try->source;
+	struct err err;
+	int ret;
+
+	*ret_route = UDPROUTE_NONE;
+	/* Its own loopback needs none; without transparency there is no table. */
+	if (!try->bind || !u->routes.open || addr_is_loopback(&try->source))
+		return 0;
+	client.port = 0;
+	ret = udproutes_get(&u->routes, &client, ret_route, &err);
+	if (ret < 0 && log_enabled(LOG_LEVEL_DEBUG))
+		log_debug("udp: %s", err.text);
+	return -ret;
+}
+
+static int udp_connect(int fd, const struct source_try *try)
+{
+	struct sockaddr_storage sa;
+	socklen_t len;
+
+	if (try->bind) {
+		len = addr_to_sockaddr(&try->source, &sa);
+		if (bind(fd, (struct sockaddr *)&sa, len) != 0)
+			return errno;
+	}
+	len = addr_to_sockaddr(&try->target, &sa);
+	return connect(fd, (struct sockaddr *)&sa, len) == 0 ? 0 : errno;
+}
+
+/* 0 or errno; then @s has no socket and no route. */
+static int udp_try(struct udp *u, struct udp_session *s, const struct source_try *try)
+{
+	int fd, code;
+
+	fd = sockpool_get_now(u->tcp->sockets, SOCKPOOL_UDP, addr_family(&try->target));
+	u->waited = true;
+	if (fd < 0)
+		return -fd;
+	code = udp_route(u, try, &s->route);
+	if (code == 0)
+		code = udp_connect(fd, try);
+	if (code == 0) {
+		s->fd = fd;
+		s->fate = (uint8_t)try->fate;
+		return 0;
+	}
+	if (s->route != UDPROUTE_NONE)
+		udproutes_put(&u->routes, s->route);
+	s->route = UDPROUTE_NONE;
+	close(fd);
+	return code;
+}
+
+static int udp_climb(struct udp *u, struct udp_session *s)
+{
+	const struct rule *r = &u->conf->rules.v[s->rule];
+	struct source_try tries[SOURCE_TRIES];
+	int code = EADDRNOTAVAIL;
+	unsigned n, i = 0;
+
+	n = source_ladder(&u->conf->source, &u->tcp->targets, &s->client,
+			  r->has_target ? &r->target : NULL, rule_target_port(r, s->port),
+			  u->other_first[s->rule * ADDR_FAMILIES + addr_family(&s->client)], tries);
+	while (i < n) {
+		code = udp_try(u, s, &tries[i]);
+		if (code == 0)
+			return 0;
+		i = source_next(tries, n, i, code);
+	}
+	return code;
+}
+
+/* Room for one more: the session that is worth least goes. */
+static bool udp_evict(struct udp *u)
+{
+	for (int kind = UDP_ONE_WAY; kind < UDP_LASTING; kind++) {
+		uint32_t i = u->kind[kind].head;
+
+		if (i == FLOW_NONE)
+			continue;
+		stats_add(&u->stats->error[STATS_UDP_EVICTED], 1);
+		udp_close(u, &u->v[i]);
+		return true;
+	}
+	return false;
+}
+
+static struct udp_session *udp_slot(struct udp *u)
+{
+	uint32_t i = u->free;
+
+	if (i != FLOW_NONE)
+		u->free = u->v[i].chain;
+	else if (u->used < u->max)
+		i = u->used++;
+	return i == FLOW_NONE ? NULL : &u->v[i];
+}
+
+/* A slot within the limit of all flows, or NULL. */
+static struct udp_session *udp_new(struct udp *u)
+{
+	struct udp_session *s = NULL;
+
+	if (atomic_load_explicit(u->tcp->n_flows, memory_order_relaxed) >= u->tcp->max_flows)
+		udp_evict(u);
+	if (atomic_fetch_add_explicit(u->tcp->n_flows, 1, memory_order_relaxed) <
+	    u->tcp->max_flows + UDP_OVERLAP)
+		s = udp_slot(u);
+	if (!s)
+		atomic_fetch_sub_explicit(u->tcp->n_flows, 1, memory_order_relaxed);
+	return s;
+}
+
+static void udp_log_open(struct udp *u, const struct udp_session *s)
+{
+	char client[ADDR_STRLEN];
+
+	tcp_tell_fate(u->tcp, s->rule, &s->client, (enum source_fate)s->fate);
+	if (log_enabled(LOG_LEVEL_DEBUG))
+		log_debug("udp %u %s > port %u: %s", udp_index(u, s), addr_str(&s->client, client),
+			  s->port, source_fate_str((enum source_fate)s->fate));
+}
+
+static struct udp_session *udp_open(struct udp *u, const struct udp_listener *l,
+				    const struct dgram *d)
+{
+	struct rule_stats *rs = &u->stats->rule[l->rule];
+	struct udp_session *s = udp_new(u);
+	uint32_t *bucket;
+	int code;
+
+	if (!s) {
+		stats_add(&u->stats->error[STATS_FULL], 1);
+		stats_add(&rs->refused, 1);
+		return NULL;
+	}
+	*s = (struct udp_session){ .state = UDP_OPEN,
+				   .generation = s->generation,
+				   .port = l->port,
+				   .rule = l->rule,
+				   .listener = l->index,
+				   .route = UDPROUTE_NONE,
+				   .fd = -1,
+				   .client = d->from,
+				   .local = d->local,
+				   .last = u->now,
+				   .touched = u->now };
+	bucket = udp_bucket(u, l->index, &s->client, &s->local);
+	s->chain = *bucket;
+	*bucket = udp_index(u, s);
+	udp_link(u, &u->kind[UDP_ONE_WAY], udp_index(u, s));
+	stats_add(&rs->flows, 1);
+	stats_add(&rs->now, 1);
+	code = udp_climb(u, s);
+	if (code != 0) {
+		stats_add(&u->stats->error[u->conf->source.mode == SOURCE_MODE_REQUIRE
+						   ? STATS_SOURCE
+						   : STATS_CONNECT],
+			  1);
+		stats_add(&rs->refused, 1);
+		udp_close(u, s);
+		return NULL;
+	}
+	stats_add(&rs->fate[s->fate], 1);
+	udp_log_open(u, s);
+	s->receiving = true;
+	u->loop->ops->datagrams(u->loop, s->fd, udp_ref(u, s));
+	return s;
+}
+
+/* ---------------------------------------------------------------- datagrams */
+
+/* A datagram of @s has come: keep the lists in order of idleness, nearly. */
+static void udp_touch(struct udp *u, struct udp_session *s, enum udp_kind kind)
+{
+	s->last = u->now;
+	if (s->kind == kind && u->now - s->touched < UDP_TOUCH_NS)
+		return;
+	udp_unlink(u, &u->kind[s->kind], udp_index(u, s));
+	s->kind = (uint8_t)kind;
+	s->touched = u->now;
+	udp_link(u, &u->kind[kind], udp_index(u, s));
+}
+
+/* The time of a batch is that of its first datagram. */
+static void udp_clock(struct udp *u)
+{
+	if (u->now == 0)
+		u->now = now_ns();
+}
+
+void udp_from_client(struct udp *u, const struct udp_listener *l, buf_id buf)
+{
+	struct udp_session *s;
+	struct dgram d;
+
+	udp_clock(u);
+
+	if (!dgram_parse(bufs_data(&u->loop->dgrams, buf), false, &d)) {
+		bufs_put(&u->loop->dgrams, buf);
+		return;
+	}
+	if (addr_is_link_local(&d.local))
+		d.local.scope = d.ifindex;
+	s = udp_find(u, l->index, &d.from, &d.local);
+	if (s)
+		udp_touch(u, s, s->kind == UDP_ANSWERED ? UDP_LASTING : (enum udp_kind)s->kind);
+	else
+		s = udp_open(u, l, &d);
+	if (s)
+		udp_pass(u, s, false, &d, buf);
+	else
+		bufs_put(&u->loop->dgrams, buf);
+}
+
+void udp_from_container(struct udp *u, struct loop_ref ref, int res, buf_id buf)
+{
+	struct udp_session *s = udp_of(u, ref);
+	struct dgram d;
+
+	if (res < 0) {
+		s->receiving = false;
+		if (s->state == UDP_CLOSING)
+			udp_free(u, s);
+		else
+			udp_failed(u, s, -res);
+		return;
+	}
+	if (s->state == UDP_CLOSING || !dgram_parse(bufs_data(&u->loop->dgrams, buf), true, &d)) {
+		bufs_put(&u->loop->dgrams, buf);
+		return;
+	}
+	udp_clock(u);
+	udp_touch(u, s, s->kind == UDP_ONE_WAY ? UDP_ANSWERED : (enum udp_kind)s->kind);
+	udp_pass(u, s, true, &d, buf);
+}
+
+/* ---------------------------------------------------------------- for the worker */
+
+int udp_fd_of(struct udp *u, struct loop_ref ref)
+{
+	return udp_of(u, ref)->fd;
+}
+
+void udp_end(struct udp *u)
+{
+	udp_flush(u);
+	u->now = 0;
+}
+
+void udp_close_all(struct udp *u)
+{
+	for (int kind = 0; kind < UDP_KINDS; kind++)
+		while (u->kind[kind].head != FLOW_NONE)
+			udp_close(u, &u->v[u->kind[kind].head]);
+}
+
+void udp_close_listener(struct udp *u, uint32_t index)
+{
+	for (uint32_t i = 0; i < u->used; i++)
+		if (u->v[i].state == UDP_OPEN && u->v[i].listener == index)
+			udp_close(u, &u->v[i]);
+}
+
+void udp_tick(struct udp *u, uint64_t now)
+{
+	for (int kind = 0; kind < UDP_KINDS; kind++) {
+		uint32_t i;
+
+		while ((i = u->kind[kind].head) != FLOW_NONE &&
+		       u->v[i].last + u->timeout[kind] <= now)
+			udp_close(u, &u->v[i]);
+	}
+}
+
+uint64_t udp_deadline(const struct udp *u)
+{
+	uint64_t first = UINT64_MAX;
+
+	for (int kind = 0; kind < UDP_KINDS; kind++) {
+		uint32_t i = u->kind[kind].head;
+
+		if (i != FLOW_NONE && u->v[i].last + u->timeout[kind] < first)
+			first = u->v[i].last + u->timeout[kind];
+	}
+	return first;
+}
+
+bool udp_is_empty(const struct udp *u)
+{
+	for (int kind = 0; kind < UDP_KINDS; kind++)
+		if (u->kind[kind].head != FLOW_NONE)
+			return false;
+	return u->closing.head == FLOW_NONE;
+}
+
+void udp_retarget(struct udp *u, const struct source_targets *targets,
+		  const uint32_t ifindex[ADDR_FAMILIES])
+{
+	udp_close_all(u);
+	for (int i = 0; i < ADDR_FAMILIES; i++)
+		u->routes.via[i] = (struct udproute_via){ .source = targets->addr[i],
+							  .ifindex = ifindex[i] };
+}
+
+static int udp_init_routes(struct udp *u, uint32_t table, uint32_t metric, struct err *err)
+{
+	int fd;
+
+	if (table == 0)
+		return 0;
+	fd = sockpool_route_socket(u->tcp->sockets);
+	if (fd < 0)
+		return err_sys(err, -fd, "netlink socket in the namespace");
+	return udproutes_init(&u->routes, fd, table, metric, u->max, err);
+}
+
+int udp_init(struct udp *u, struct loop *loop, const struct conf *conf, struct stats *stats,
+	     uint32_t table, uint32_t metric, struct err *err)
+{
+	void *v;
+
+	u->loop = loop;
+	u->conf = conf;
+	u->stats = stats;
+	u->max = u->tcp->max_flows + UDP_OVERLAP;
+	u->free = u->run.session = FLOW_NONE;
+	for (int i = 0; i < UDP_KINDS; i++) {
+		u->kind[i] = (struct udp_list){ .head = FLOW_NONE, .tail = FLOW_NONE };
+		u->timeout[i] = (i == UDP_LASTING ? conf->udp_lasting_timeout : conf->udp_timeout) *
+				NS;
+	}
+	u->closing = (struct udp_list){ .head = FLOW_NONE, .tail = FLOW_NONE };
+	u->hash_mask = hash_mask_for(u->max);
+	u->hash_key = hash_random_key();
+	v = mmap(NULL, u->max * sizeof(*u->v), PROT_READ | PROT_WRITE,
+		 MAP_PRIVATE | MAP_ANONYMOUS | MAP_NORESERVE, -1, 0);
+	u->v = v == MAP_FAILED ? NULL : v;
+	u->hash = malloc((u->hash_mask + 1ul) * sizeof(*u->hash));
+	u->other_first = calloc((size_t)conf->rules.n * ADDR_FAMILIES + 1, sizeof(bool));
+	if (!u->v || !u->hash || !u->other_first)
+		return err_sys(err, ENOMEM, "UDP sessions");
+	memset(u->hash, 0xff, (u->hash_mask + 1ul) * sizeof(*u->hash));
+	return udp_init_routes(u, table, metric, err);
+}
+
+void udp_fini(struct udp *u)
+{
+	udproutes_fini(&u->routes);
+	if (u->v)
+		munmap(u->v, u->max * sizeof(*u->v));
+	free(u->hash);
+	free(u->other_first);
+	u->v = NULL;
+	u->hash = NULL;
+	u->other_first = NULL;
+}

@@ -1,0 +1,143 @@
+/* SPDX-License-Identifier: Apache-2.0 */
+/*
+ * udproute.c - routes to active UDP clients
+ *
+ * Two for each client, both local: by lo, which its answers take; and by the
+ * device that has the container's address, for applications that are bound to
+ * that or answer by the device that a pktinfo named. The preferred source is the
+ * container's address: without it, an application that is bound to no address
+ * would answer from the client's own.
+ */
+#include "fwd/udproute.h"
+
+#include <errno.h>
+#include <stdlib.h>
+#include <string.h>
+#include <sys/random.h>
+#include <sys/socket.h>
+
+#include "fwd/hash.h"
+#include "nl/route.h"
+#include "ns/attach.h"
+
+#define UDPROUTE_LO 1u /* ifindex of lo, in every namespace */
+
+int udproutes_init(struct udproutes *r, int fd, uint32_t table, uint32_t metric, uint32_t max,
+		   struct err *err)
+{
+	int ret = nl_adopt(&r->nl, fd, err);
+
+	if (ret < 0)
+		return ret;
+	r->open = true;
+	r->table = table;
+	r->metric = metric;
+	r->max = max;
+	r->free = UDPROUTE_NONE;
+	r->hash_mask = hash_mask_for(max);
+	r->hash_key = hash_random_key();
+	r->v = calloc(max, sizeof(*r->v));
+	r->hash = malloc((r->hash_mask + 1ul) * sizeof(*r->hash));
+	if (!r->v || !r->hash)
+		return err_sys(err, ENOMEM, "routes of UDP clients");
+	memset(r->hash, 0xff, (r->hash_mask + 1ul) * sizeof(*r->hash));
+	return 0;
+}
+
+void udproutes_fini(struct udproutes *r)
+{
+	if (r->open)
+		nl_close(&r->nl);
+	r->open = false;
+	free(r->v);
+	free(r->hash);
+	r->v = NULL;
+	r->hash = NULL;
+}
+
+static uint32_t *udproute_bucket(const struct udproutes *r, const struct addr *client)
+{
+	return &r->hash[hash_bytes(r->hash_key, client->ip, sizeof(client->ip)) & r->hash_mask];
+}
+
+static struct nl_ip udproute_ip(const struct addr *a, bool host)
+{
+	bool v4 = addr_family(a) == ADDR_V4;
+	struct nl_ip ip = { .family = (uint8_t)addr_af(a), .plen = host ? (v4 ? 32 : 128) : 0 };
+
+	memcpy(ip.bytes, v4 ? a->ip + 12 : a->ip, v4 ? 4 : 16);
+	return ip;
+}
+
+/* Add or delete the routes of one client. */
+static int udproute_change(struct udproutes *r, const struct addr *client, bool add,
+			   struct err *err)
+{
+	const struct udproute_via *via = &r->via[addr_family(client)];
+	struct nl_route route = { .dst = udproute_ip(client, true),
+				  .src = udproute_ip(&via->source, false),
+				  .table = r->table,
+				  .protocol = ATTACH_PROTOCOL };
+	int ret = 0;
+
+	for (int i = 0; ret == 0 && i < 2; i++) {
+		route.oif = i == 0 ? UDPROUTE_LO : via->ifindex;
+		route.metric = 2 * r->metric + (uint32_t)i;
+		if (i == 1 && (via->ifindex == UDPROUTE_LO || via->ifindex == 0))
+			break;
+		ret = add ? nl_route_add(&r->nl, &route, NULL, err)
+			  : nl_route_del(&r->nl, &route, NULL, err);
+	}
+	return ret;
+}
+
+static uint32_t udproute_slot(struct udproutes *r)
+{
+	uint32_t i = r->free;
+
+	if (i != UDPROUTE_NONE)
+		r->free = r->v[i].chain;
+	else if (r->used < r->max)
+		i = r->used++;
+	return i;
+}
+
+int udproutes_get(struct udproutes *r, const struct addr *client, uint32_t *ret_route,
+		  struct err *err)
+{
+	uint32_t *bucket = udproute_bucket(r, client), i;
+	int ret;
+
+	for (i = *bucket; i != UDPROUTE_NONE; i = r->v[i].chain)
+		if (memcmp(r->v[i].client.ip, client->ip, sizeof(client->ip)) == 0)
+			break;
+	if (i == UDPROUTE_NONE) {
+		ret = udproute_change(r, client, true, err);
+		if (ret < 0)
+			return ret;
+		i = udproute_slot(r);
+		if (i == UDPROUTE_NONE)
+			return err_set(err, ENOSPC, "too many UDP clients");
+		r->v[i] = (struct udproute){ .client = *client, .chain = *bucket };
+		*bucket = i;
+	}
+	r->v[i].users++;
+	*ret_route = i;
+	return 0;
+}
+
+void udproutes_put(struct udproutes *r, uint32_t route)
+{
+	struct udproute *p = &r->v[route];
+	struct err ignored;
+	uint32_t *link;
+
+	if (--p->users > 0)
+		return;
+	udproute_change(r, &p->client, false, &ignored);
+	for (link = udproute_bucket(r, &p->client); *link != route; link = &r->v[*link].chain)
+		;
+	*link = p->chain;
+	p->chain = r->free;
+	r->free = route;
+}
