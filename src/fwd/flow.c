@@ -2,10 +2,10 @@
 /*
  * flow.c - the table of flows
  *
- *	FREE -> WAITING -> CONNECTING -> OPEN -> HALF_CLOSED
- *	  ^        |  ^________|  |        |          |
- *	  |        v              v        v          v
- *	DONE <- CLOSING <-----------------------------'
+ *	FREE -> WAITING -> CONNECTING -> OPEN -> ENDING -> HALF_CLOSED -> DRAINING
+ *	  ^        |  ________|  |        |        |            |             |
+ *	  |        v             v        v        v            v             v
+ *	DONE <- CLOSING <-----------------------------------------------------'
  *
  * CONNECTING goes back to WAITING when the ladder of source addresses needs
  * another socket. CLOSING becomes DONE at once if nothing is in flight. Slots
@@ -32,8 +32,11 @@ static const struct {
 	[FLOW_WAITING] = { "waiting", BIT(FLOW_CONNECTING) | BIT(FLOW_OPEN) | BIT(FLOW_CLOSING) },
 	[FLOW_CONNECTING] = { "connecting",
 			      BIT(FLOW_WAITING) | BIT(FLOW_OPEN) | BIT(FLOW_CLOSING) },
-	[FLOW_OPEN] = { "open", BIT(FLOW_HALF_CLOSED) | BIT(FLOW_CLOSING) },
-	[FLOW_HALF_CLOSED] = { "half-closed", BIT(FLOW_CLOSING) },
+	[FLOW_OPEN] = { "open", BIT(FLOW_ENDING) | BIT(FLOW_DRAINING) | BIT(FLOW_CLOSING) },
+	[FLOW_ENDING] = { "ending",
+			  BIT(FLOW_HALF_CLOSED) | BIT(FLOW_DRAINING) | BIT(FLOW_CLOSING) },
+	[FLOW_HALF_CLOSED] = { "half-closed", BIT(FLOW_DRAINING) | BIT(FLOW_CLOSING) },
+	[FLOW_DRAINING] = { "draining", BIT(FLOW_CLOSING) },
 	[FLOW_CLOSING] = { "closing", BIT(FLOW_DONE) },
 	[FLOW_DONE] = { "done", BIT(FLOW_FREE) },
 };
@@ -176,6 +179,6 @@ struct flow *flow_of(struct flows *fs, struct loop_ref ref)
 
 bool flow_is_quiet(const struct flow *f)
 {
-	return !f->connecting && f->pump[SIDE_CLIENT].in_flight == 0 &&
-	       f->pump[SIDE_CONTAINER].in_flight == 0;
+	return !f->connecting && !f->watched[SIDE_CLIENT] && !f->watched[SIDE_CONTAINER] &&
+	       f->pump[SIDE_CLIENT].in_flight == 0 && f->pump[SIDE_CONTAINER].in_flight == 0;
 }

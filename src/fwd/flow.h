@@ -20,7 +20,9 @@ enum flow_state {
 	FLOW_WAITING,	  /* accepted; waits for a container-side socket to be had */
 	FLOW_CONNECTING,  /* has one, and its connect is under way */
 	FLOW_OPEN,	  /* both pumps run */
-	FLOW_HALF_CLOSED, /* one pump has ended, or its source is known to be dead */
+	FLOW_ENDING,	  /* one pump has ended by FIN just now: mostly the other soon follows */
+	FLOW_HALF_CLOSED, /* it has not: from here on we watch for errors */
+	FLOW_DRAINING,	  /* one side is dead; what it sent is still being passed on */
 	FLOW_CLOSING,	  /* operations are being cancelled; no way back */
 	FLOW_DONE,	  /* nothing in flight: is reaped after the batch */
 	FLOW_STATES
@@ -29,12 +31,12 @@ enum flow_state {
 #define FLOW_NONE UINT32_MAX
 
 struct flow {
-	uint8_t state;	   /* enum flow_state; by flow_set_state() alone */
-	bool reset;	   /* end with RST instead of FIN */
-	bool connecting;   /* OP_CONNECT is in flight */
-	bool other_first;  /* try the family that is not the client's first */
-	uint8_t fate;	   /* enum source_fate, from FLOW_OPEN on */
-	uint8_t try_index; /* into its ladder */
+	uint8_t state;	     /* enum flow_state; by flow_set_state() alone */
+	bool reset;	     /* end with RST instead of FIN */
+	bool connecting;     /* OP_CONNECT is in flight */
+	bool watched[SIDES]; /* OP_BROKEN of that side is in flight */
+	uint8_t fate;	     /* enum source_fate, from FLOW_OPEN on */
+	uint8_t try_index;   /* into its ladder */
 	uint16_t generation;
 	uint16_t port; /* host port */
 	uint32_t rule;

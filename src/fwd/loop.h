@@ -27,6 +27,7 @@ enum loop_op {
 	OP_SEND,
 	OP_READABLE,
 	OP_WRITABLE,
+	OP_BROKEN,
 	OP_MAIL,
 	OP_AGENT,
 	OP_UDP_LISTENER, /* datagrams of clients */
@@ -80,13 +81,18 @@ struct loop_ops {
 
 	/*
 	 * Send @len bytes at @data, which must stay until the completion. The
-	 * result may be short: the rest is the caller's to send again.
+	 * result may be short, or -EAGAIN: the rest is the caller's to send again
+	 * when @fd is writable.
 	 */
 	void (*send)(struct loop *loop, int fd, const void *data, size_t len, struct loop_ref ref);
 
-	/* Wait until @fd is readable (writable), an error or a hang-up. Result 0. */
+	/*
+	 * Wait until @fd is readable; until it is writable; until neither matters any
+	 * more because the connection is broken. An error ends each of them. Result 0.
+	 */
 	void (*readable)(struct loop *loop, int fd, struct loop_ref ref);
 	void (*writable)(struct loop *loop, int fd, struct loop_ref ref);
+	void (*broken)(struct loop *loop, int fd, struct loop_ref ref);
 
 	/*
 	 * Ask for the end of the operation @ref on @fd. It still completes, with

@@ -3,7 +3,7 @@
  * loop_epoll.c - the loop on epoll(7), for where io_uring is refused
  *
  * Completions are emulated. Each connected descriptor is registered once,
- * edge-triggered, for both directions, and has two places for an operation: one
+ * edge-triggered, for both directions, and has places for three operations: one
  * that waits for input (receive, readable) and one that waits for room (send,
  * writable, connect). Operations that go on by themselves (accept, datagrams) have
  * theirs registered level-triggered while they last. An operation is tried when
@@ -32,7 +32,7 @@
 #define EPOLL_BATCH   256
 #define EPOLL_ACCEPTS 64 /* at most, of one listener in one turn */
 
-enum ep_dir { EP_IN, EP_OUT, EP_DIRS };
+enum ep_dir { EP_IN, EP_OUT, EP_ERR, EP_DIRS };
 
 enum ep_flag {
 	EP_REGISTERED = 1 << 0,
@@ -75,6 +75,8 @@ struct ep {
 
 static enum ep_dir ep_dir_of(enum loop_op op)
 {
+	if (op == OP_BROKEN)
+		return EP_ERR;
 	return op == OP_SEND || op == OP_WRITABLE || op == OP_CONNECT ? EP_OUT : EP_IN;
 }
 
@@ -186,7 +188,8 @@ static void ep_try_send(struct ep *ep, struct ep_pending *p, int fd)
 
 static void ep_try_poll(struct ep *ep, struct ep_pending *p, int fd, enum ep_dir dir)
 {
-	struct pollfd pfd = { .fd = fd, .events = dir == EP_IN ? POLLIN | POLLRDHUP : POLLOUT };
+	static const short events[] = { [EP_IN] = POLLIN | POLLRDHUP, [EP_OUT] = POLLOUT };
+	struct pollfd pfd = { .fd = fd, .events = dir == EP_ERR ? 0 : events[dir] };
 
 	p->maybe_ready = false; /* before poll(2): an edge from here on counts */
 	if (poll(&pfd, 1, 0) > 0) {
@@ -240,7 +243,8 @@ static void ep_register(struct ep *ep, int fd, struct ep_fd *f, enum loop_op op)
 	/* Fails only for what we never pass (EBADF, EPERM) or without kernel memory. */
 	if (epoll_ctl(ep->fd, EPOLL_CTL_ADD, fd, &ev) == 0)
 		f->flags |= EP_REGISTERED;
-	f->dir[EP_IN].maybe_ready = f->dir[EP_OUT].maybe_ready = true;
+	for (int dir = 0; dir < EP_DIRS; dir++)
+		f->dir[dir].maybe_ready = true;
 }
 
 static void ep_start(struct loop *loop, int fd, struct loop_ref ref, const void *data, size_t len)
@@ -296,8 +300,8 @@ static void ep_forget(struct loop *loop, int fd)
 {
 	struct ep *ep = loop->engine;
 
-	fwd_assert(ep->fds[fd].dir[EP_IN].ref.op == OP_NONE &&
-		   ep->fds[fd].dir[EP_OUT].ref.op == OP_NONE);
+	for (int dir = 0; dir < EP_DIRS; dir++)
+		fwd_assert(ep->fds[fd].dir[dir].ref.op == OP_NONE);
 	ep->fds[fd] = (struct ep_fd){ 0 };
 }
 
@@ -335,6 +339,8 @@ static void ep_edge(struct loop *loop, const struct epoll_event *ev)
 		f->dir[EP_OUT].maybe_ready = true;
 		ep_try(loop, ev->data.fd, EP_OUT);
 	}
+	if (ev->events & (EPOLLHUP | EPOLLERR))
+		ep_try(loop, ev->data.fd, EP_ERR);
 }
 
 /* Buffers may be free again: the receives that found none try once more. */
@@ -421,6 +427,7 @@ const struct loop_ops loop_epoll_ops = {
 	.send = ep_send,
 	.readable = ep_start_plain,
 	.writable = ep_start_plain,
+	.broken = ep_start_plain,
 	.cancel = ep_cancel,
 	.forget = ep_forget,
 	.run = ep_run,

@@ -23,11 +23,13 @@
 #include <liburing.h>
 #include <poll.h>
 #include <stdlib.h>
-#include <string.h>
+#include <sys/epoll.h>
 #include <sys/mman.h>
 #include <sys/socket.h>
 
 #include "fwd/dgram.h"
+#include "fwd/uring_bufs.h"
+#include "fwd/waitset.h"
 #include "util.h"
 
 /* Newer than the liburing that Debian 12 has. */
@@ -44,19 +46,13 @@
 /* Groups of provided buffers. */
 enum uring_group { URING_STREAM, URING_DGRAM, URING_GROUPS };
 
+/* Waits in epoll sets. The engine's own references have 1 + this as slot. */
+enum uring_wait { URING_WRITABLE, URING_BROKEN, URING_WAITS };
+
 /* A receive that found no buffer; it is started again when there is one. */
 struct uring_starved {
 	struct loop_ref ref;
 	bool canceled;
-};
-
-/* Buffers that wait in the kernel's ring for what will be received. */
-struct uring_bufs {
-	struct io_uring_buf_ring *ring; /* NULL: the kernel has none */
-	struct bufs *bufs;		/* where they come from */
-	buf_id buf[URING_BUFS];		/* which lies in which entry */
-	unsigned missing;		/* entries that could not be filled again */
-	uint16_t empty[URING_BUFS];	/* those */
 };
 
 struct uring {
@@ -64,8 +60,11 @@ struct uring {
 	struct uring_bufs bufs[URING_GROUPS];
 	bool multishot_accept;
 	bool multishot_dgram;
-	struct msghdr dgram;	       /* template of multishot receives */
-	struct dgram_batch batch;      /* for where there are none */
+	struct msghdr dgram;	  /* template of multishot receives */
+	struct dgram_batch batch; /* for where there are none */
+	struct waitset waits[URING_WAITS];
+	struct loop_ref *canceled; /* of @waits: to be completed in the next turn */
+	unsigned n_canceled, max_canceled;
 	struct uring_starved *starved; /* one per descriptor at most */
 	unsigned n_starved, max_starved;
 };
@@ -87,76 +86,6 @@ static struct io_uring_sqe *uring_sqe(struct uring *u, struct loop_ref ref)
 static void uring_tag(struct io_uring_sqe *sqe, struct loop_ref ref)
 {
 	io_uring_sqe_set_data64(sqe, loop_ref_pack(ref));
-}
-
-/* ---------------------------------------------------------------- buffers */
-
-/* Put a fresh buffer into entry @bid of a ring. */
-static bool uring_refill(struct uring_bufs *r, uint16_t bid)
-{
-	buf_id id = bufs_get(r->bufs);
-
-	if (id == BUF_NONE)
-		return false;
-	r->buf[bid] = id;
-	io_uring_buf_ring_add(r->ring, bufs_data(r->bufs, id), (unsigned)r->bufs->size, bid,
-			      (int)io_uring_buf_ring_mask(URING_BUFS), 0);
-	io_uring_buf_ring_advance(r->ring, 1);
-	return true;
-}
-
-/* The kernel has used entry @bid: the buffer that lay there. */
-static buf_id uring_take_buf(struct uring_bufs *r, uint16_t bid)
-{
-	buf_id id;
-
-	fwd_assert(bid < URING_BUFS);
-	id = r->buf[bid];
-	if (!uring_refill(r, bid))
-		r->empty[r->missing++] = bid;
-	return id;
-}
-
-/* Fill again what could not be filled. Whether the ring has anything now. */
-static bool uring_refill_all(struct uring_bufs *r)
-{
-	while (r->missing > 0 && uring_refill(r, r->empty[r->missing - 1]))
-		r->missing--;
-	return r->missing < URING_BUFS;
-}
-
-static void uring_bufs_fini(struct uring_bufs *r)
-{
-	if (r->ring)
-		munmap(r->ring, URING_BUFS * sizeof(struct io_uring_buf));
-	r->ring = NULL;
-}
-
-/* 0, and no ring, where the kernel knows none. */
-static int uring_bufs_init(struct uring *u, unsigned group, struct bufs *bufs)
-{
-	struct uring_bufs *r = &u->bufs[group];
-	size_t size = URING_BUFS * sizeof(struct io_uring_buf);
-	struct io_uring_buf_reg reg = { .ring_entries = URING_BUFS, .bgid = (uint16_t)group };
-	int ret;
-
-	r->bufs = bufs;
-	r->ring = mmap(NULL, size, PROT_READ | PROT_WRITE, MAP_PRIVATE | MAP_ANONYMOUS, -1, 0);
-	if (r->ring == MAP_FAILED) {
-		r->ring = NULL;
-		return -errno;
-	}
-	reg.ring_addr = (uintptr_t)r->ring;
-	ret = io_uring_register_buf_ring(&u->ring, &reg, 0);
-	if (ret < 0) {
-		uring_bufs_fini(r);
-		return ret == -EINVAL ? 0 : ret; /* EINVAL: before 5.19 */
-	}
-	io_uring_buf_ring_init(r->ring);
-	for (uint16_t bid = 0; bid < URING_BUFS; bid++)
-		if (!uring_refill(r, bid))
-			return -ENOMEM;
-	return 0;
 }
 
 /* ---------------------------------------------------------------- set-up */
@@ -251,6 +180,9 @@ static void uring_fini(struct loop *loop)
 	for (unsigned i = 0; i < URING_GROUPS; i++)
 		uring_bufs_fini(&u->bufs[i]);
 	dgram_batch_fini(&u->batch, &loop->dgrams);
+	for (unsigned i = 0; i < URING_WAITS; i++)
+		waitset_fini(&u->waits[i]);
+	free(u->canceled);
 	free(u->starved);
 	free(u);
 	loop->engine = NULL;
@@ -271,9 +203,13 @@ static int uring_init(struct loop *loop, struct err *err)
 	loop->engine = u;
 	dgram_batch_init(&u->batch);
 	u->dgram = dgram_template();
-	ret = uring_bufs_init(u, URING_STREAM, &loop->bufs);
+	ret = uring_bufs_init(&u->bufs[URING_STREAM], &u->ring, URING_STREAM, &loop->bufs);
 	if (ret == 0 && loop->dgrams.max > 0)
-		ret = uring_bufs_init(u, URING_DGRAM, &loop->dgrams);
+		ret = uring_bufs_init(&u->bufs[URING_DGRAM], &u->ring, URING_DGRAM, &loop->dgrams);
+	if (ret == 0)
+		ret = waitset_init(&u->waits[URING_WRITABLE], EPOLLOUT, loop->max_fds, err);
+	if (ret == 0)
+		ret = waitset_init(&u->waits[URING_BROKEN], 0, loop->max_fds, err);
 	/* A receive holds no more than its descriptor: at most one each. */
 	u->max_starved = loop->max_fds;
 	u->starved = ret < 0 ? NULL : malloc(u->max_starved * sizeof(*u->starved));
@@ -354,20 +290,64 @@ static void uring_send(struct loop *loop, int fd, const void *data, size_t len, 
 {
 	struct io_uring_sqe *sqe = uring_sqe(loop->engine, ref);
 
-	/* WAITALL: the kernel goes on by itself after a short send (5.19). */
-	io_uring_prep_send(sqe, fd, data, len, MSG_NOSIGNAL | MSG_WAITALL);
+	/*
+	 * Never let io_uring wait for room: if the peer has closed its side, its poll
+	 * comes back at once, again and again (waitset.h).
+	 */
+	io_uring_prep_send(sqe, fd, data, len, MSG_NOSIGNAL | MSG_DONTWAIT);
 	uring_tag(sqe, ref);
+}
+
+/* Wait in one of the epoll sets, and for that. */
+static void uring_wait_in(struct loop *loop, enum uring_wait which, int fd, struct loop_ref ref)
+{
+	struct uring *u = loop->engine;
+	struct waitset *w = &u->waits[which];
+
+	if (waitset_add(w, fd, ref) < 0) {
+		uring_poll(loop, fd, POLLHUP, ref); /* no kernel memory: at least its end */
+		return;
+	}
+	if (!w->armed) {
+		w->armed = true;
+		uring_poll(loop, w->epoll, POLLIN,
+			   (struct loop_ref){ .op = OP_NONE, .slot = 1u + which });
+	}
+}
+
+static void uring_broken(struct loop *loop, int fd, struct loop_ref ref)
+{
+	uring_wait_in(loop, URING_BROKEN, fd, ref);
+}
+
+/* A wait in an epoll set is over: its completion comes with the next turn. */
+static bool uring_cancel_wait(struct uring *u, int fd, struct loop_ref ref)
+{
+	for (unsigned i = 0; i < URING_WAITS; i++) {
+		if (!waitset_cancel(&u->waits[i], fd, ref))
+			continue;
+		if (u->n_canceled == u->max_canceled) {
+			u->max_canceled = u->max_canceled ? u->max_canceled * 2 : 64;
+			u->canceled = realloc(u->canceled, u->max_canceled * sizeof(*u->canceled));
+			fwd_assert(u->canceled);
+		}
+		u->canceled[u->n_canceled++] = ref;
+		return true;
+	}
+	return false;
 }
 
 static void uring_cancel(struct loop *loop, int fd, struct loop_ref ref)
 {
 	struct uring *u = loop->engine;
-	struct io_uring_sqe *sqe = uring_sqe(u, (struct loop_ref){ .op = OP_NONE });
+	struct io_uring_sqe *sqe;
 
-	(void)fd;
+	if (uring_cancel_wait(u, fd, ref))
+		return;
 	for (unsigned i = 0; i < u->n_starved; i++)
 		if (loop_ref_pack(u->starved[i].ref) == loop_ref_pack(ref))
 			u->starved[i].canceled = true;
+	sqe = uring_sqe(u, (struct loop_ref){ .op = OP_NONE });
 	io_uring_prep_cancel64(sqe, loop_ref_pack(ref), 0);
 	uring_tag(sqe, (struct loop_ref){ .op = OP_NONE });
 }
@@ -410,8 +390,8 @@ static void uring_complete_recv(struct loop *loop, struct loop_ref ref, int res,
 	if (!u->bufs[URING_STREAM].ring)
 		res = uring_polled_recv(loop, ref, res, &buf);
 	else if (flags & IORING_CQE_F_BUFFER)
-		buf = uring_take_buf(&u->bufs[URING_STREAM],
-				     (uint16_t)(flags >> IORING_CQE_BUFFER_SHIFT));
+		buf = uring_bufs_take(&u->bufs[URING_STREAM],
+				      (uint16_t)(flags >> IORING_CQE_BUFFER_SHIFT));
 
 	if (res <= 0 && buf != BUF_NONE) {
 		bufs_put(&loop->bufs, buf);
@@ -458,8 +438,8 @@ static void uring_complete_datagram(struct loop *loop, struct loop_ref ref, int 
 		return;
 	}
 	if (flags & IORING_CQE_F_BUFFER) {
-		buf_id buf = uring_take_buf(&u->bufs[URING_DGRAM],
-					    (uint16_t)(flags >> IORING_CQE_BUFFER_SHIFT));
+		buf_id buf = uring_bufs_take(&u->bufs[URING_DGRAM],
+					     (uint16_t)(flags >> IORING_CQE_BUFFER_SHIFT));
 		struct io_uring_recvmsg_out *out =
 			(struct io_uring_recvmsg_out *)bufs_data(&loop->dgrams, buf);
 
@@ -484,6 +464,21 @@ static void uring_complete_datagram(struct loop *loop, struct loop_ref ref, int 
 	}
 }
 
+static void uring_complete_waits(struct loop *loop, enum uring_wait which)
+{
+	struct uring *u = loop->engine;
+	struct waitset *w = &u->waits[which];
+	struct loop_ref refs[WAITSET_BATCH];
+	unsigned n = waitset_collect(w, refs);
+
+	w->armed = w->n > 0;
+	if (w->armed)
+		uring_poll(loop, w->epoll, POLLIN,
+			   (struct loop_ref){ .op = OP_NONE, .slot = 1u + which });
+	for (unsigned i = 0; i < n; i++)
+		loop_dispatch(loop, refs[i], 0, BUF_NONE);
+}
+
 static void uring_complete(struct loop *loop, const struct io_uring_cqe *cqe)
 {
 	struct loop_ref ref = loop_ref_unpack(cqe->user_data);
@@ -491,6 +486,8 @@ static void uring_complete(struct loop *loop, const struct io_uring_cqe *cqe)
 
 	switch (ref.op) {
 	case OP_NONE:
+		if (ref.slot > 0 && res >= 0)
+			uring_complete_waits(loop, (enum uring_wait)(ref.slot - 1));
 		return;
 	case OP_RECV:
 		uring_complete_recv(loop, ref, res, cqe->flags);
@@ -508,8 +505,16 @@ static void uring_complete(struct loop *loop, const struct io_uring_cqe *cqe)
 			uring_accept(loop, loop->fd_of(loop->ctx, ref), ref);
 		break;
 	case OP_CONNECT:
-	case OP_READABLE:
 	case OP_WRITABLE:
+		if (res > 0 && !(res & (POLLOUT | POLLERR | POLLHUP))) {
+			/* Only that the peer has closed its side: wait on in the epoll set. */
+			uring_wait_in(loop, URING_WRITABLE, loop->fd_of(loop->ctx, ref), ref);
+			return;
+		}
+		res = res > 0 ? 0 : res;
+		break;
+	case OP_BROKEN:
+	case OP_READABLE:
 	case OP_MAIL:
 	case OP_AGENT:
 		res = res > 0 ? 0 : res;
@@ -520,17 +525,22 @@ static void uring_complete(struct loop *loop, const struct io_uring_cqe *cqe)
 	loop_dispatch(loop, ref, res, BUF_NONE);
 }
 
-/* Fill the rings again, and start the receives that found them empty. */
-static void uring_unstarve(struct loop *loop, struct uring *u)
+/*
+ * Fill the rings again, and start the receives that found them empty. Whether any was
+ * cancelled meanwhile, and completed here.
+ */
+static bool uring_unstarve(struct loop *loop, struct uring *u)
 {
 	unsigned n = u->n_starved, kept = 0;
-	bool stream = uring_refill_all(&u->bufs[URING_STREAM]);
-	bool dgram = uring_refill_all(&u->bufs[URING_DGRAM]);
+	bool stream = uring_bufs_refill(&u->bufs[URING_STREAM]);
+	bool dgram = uring_bufs_refill(&u->bufs[URING_DGRAM]);
+	bool canceled = false;
 
 	for (unsigned i = 0; i < n; i++) {
 		struct uring_starved s = u->starved[i];
 		bool is_dgram = loop_op_is_datagrams((enum loop_op)s.ref.op);
 
+		canceled |= s.canceled;
 		if (s.canceled)
 			loop_dispatch(loop, s.ref, -ECANCELED, BUF_NONE);
 		else if (is_dgram && dgram)
@@ -541,6 +551,18 @@ static void uring_unstarve(struct loop *loop, struct uring *u)
 			u->starved[kept++] = s;
 	}
 	u->n_starved = kept;
+	return canceled;
+}
+
+/* Complete the waits that were cancelled. Whether there were any. */
+static bool uring_complete_canceled(struct loop *loop, struct uring *u)
+{
+	bool any = u->n_canceled > 0;
+
+	for (unsigned i = 0; i < u->n_canceled; i++)
+		loop_dispatch(loop, u->canceled[i], -ECANCELED, BUF_NONE);
+	u->n_canceled = 0;
+	return any;
 }
 
 static int uring_run(struct loop *loop, uint64_t deadline)
@@ -551,9 +573,9 @@ static int uring_run(struct loop *loop, uint64_t deadline)
 	unsigned head, n = 0;
 	int ret;
 
-	if (u->n_starved > 0 || u->bufs[URING_STREAM].missing > 0 ||
-	    u->bufs[URING_DGRAM].missing > 0)
-		uring_unstarve(loop, u);
+	/* What is completed here gives the caller something to do at once. */
+	if (uring_unstarve(loop, u) || uring_complete_canceled(loop, u))
+		deadline = 0;
 	if (deadline != UINT64_MAX) {
 		uint64_t now = now_ns(), left = deadline > now ? deadline - now : 0;
 
@@ -583,6 +605,7 @@ const struct loop_ops loop_uring_ops = {
 	.send = uring_send,
 	.readable = uring_readable,
 	.writable = uring_writable,
+	.broken = uring_broken,
 	.cancel = uring_cancel,
 	.forget = uring_forget,
 	.run = uring_run,

@@ -15,7 +15,8 @@
  *
  * COPYING: one receive and one send may be in flight at once, so a request
  * and the wait for the next cost one system call. At most two buffers are held:
- * the one being sent and the one read meanwhile; then reading stops.
+ * the one being sent and the one read meanwhile; then reading stops. A send that
+ * finds no room waits until @dst is writable.
  *
  * SPLICING: on readable, fill the pipe up to PIPE_FILL, then drain it, and
  * again until the socket is empty; one wait is in flight, for @src if the
@@ -127,6 +128,9 @@ static void pump_break(struct pump *p, int code)
 /* @src gave its last byte: by FIN if @code is 0, else by that error. */
 static void pump_source_ended(struct pump *p, int code)
 {
+	/* Whoever saw the error first took it with him; the next one only sees the end. */
+	if (code == 0 && p->eof_is_reset)
+		code = ECONNRESET;
 	p->src_ended = true;
 	p->src_reset = code != 0;
 	p->error = code;
@@ -268,6 +272,10 @@ static void pump_sent_all(const struct pump_env *env, struct pump *p)
 
 static void pump_on_send(const struct pump_env *env, struct pump *p, int res)
 {
+	if (res == -EAGAIN) {
+		pump_wait_writable(env, p);
+		return;
+	}
 	if (res < 0) {
 		pump_break(p, -res);
 		return;
@@ -328,7 +336,10 @@ void pump_complete(const struct pump_env *env, struct pump *p, enum loop_op op, 
 		break;
 	default:
 		/* Readable, or writable: the system calls tell what is the matter. */
-		pump_splice(env, p);
+		if (p->state == PUMP_COPYING)
+			pump_send(env, p);
+		else
+			pump_splice(env, p);
 		break;
 	}
 }

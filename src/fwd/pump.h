@@ -43,6 +43,7 @@ struct pump {
 	uint8_t state;		 /* enum pump_state */
 	bool src_ended;		 /* FIN or an error was read: no more to come */
 	bool src_reset;		 /* it was an error */
+	bool eof_is_reset;	 /* set by the owner: @src is known to be dead, EOF hides it */
 	bool upgrade;		 /* splice as soon as what was copied is gone */
 	uint8_t small;		 /* wake-ups in a row that moved little: go back to copying */
 	uint8_t in_flight;	 /* operations, as bits 1 << enum loop_op */

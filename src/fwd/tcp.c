@@ -18,8 +18,11 @@
  *	pump towards the dead side  ends BROKEN; what the dead side sent before
  *				    it died is still read by the other pump
  *
- * Nothing waits for ever: connects, half-closed flows, and flows whose source
- * is dead while the other side does not read have a deadline; an idle peer that
+ * A side that has sent its FIN is watched for errors, which nobody would read any
+ * more: a reset after a FIN is still a reset.
+ *
+ * Nothing waits for ever: connects, half-closed flows, and flows of which one side
+ * is dead while the other does not read have a deadline; an idle peer that
  * has vanished is found by keepalive, which the listener set; one that vanished
  * with data in flight, by TCP's own retransmission limit (tcp_retries2).
  * TCP_USER_TIMEOUT is not used: it would also end flows whose receiver just
@@ -42,7 +45,9 @@
 
 #define NS		   1000000000ull
 #define TCP_IDLE_PIPES	   16
-#define TCP_SWEEP_NS	   (30 * NS)
+#define TCP_SWEEP_NS	   (5 * NS)
+#define TCP_ENDING_NS	   (NS / 10)
+#define TCP_DRAIN_NS	   (10 * NS) /* without a byte, when one side is dead */
 #define TCP_LOG_PER_SECOND 20u
 
 static enum side tcp_other(enum side side)
@@ -98,19 +103,32 @@ tcp_log(struct tcp *t, enum log_level level, const struct flow *f, const char *f
 
 /* ---------------------------------------------------------------- closing */
 
+static struct loop_ref tcp_ref(const struct tcp *t, const struct flow *f, enum side side,
+			       enum loop_op op)
+{
+	struct loop_ref ref = flow_ref(&t->flows, f, side);
+
+	ref.op = (uint8_t)op;
+	return ref;
+}
+
+static void tcp_cancel(struct tcp *t, const struct flow *f, enum side side, enum loop_op op)
+{
+	t->env.loop->ops->cancel(t->env.loop, f->fd[side], tcp_ref(t, f, side, op));
+}
+
 /* Cancel what is in flight; the flow is freed when that has come back. */
 static void tcp_close(struct tcp *t, struct flow *f, bool reset)
 {
 	f->reset |= reset;
 	flow_set_state(&t->flows, f, FLOW_CLOSING);
-	if (f->connecting) {
-		struct loop_ref ref = flow_ref(&t->flows, f, SIDE_CONTAINER);
-
-		ref.op = OP_CONNECT;
-		t->env.loop->ops->cancel(t->env.loop, f->fd[SIDE_CONTAINER], ref);
-	}
-	for (int side = 0; side < SIDES; side++)
+	if (f->connecting)
+		tcp_cancel(t, f, SIDE_CONTAINER, OP_CONNECT);
+	for (int side = 0; side < SIDES; side++) {
+		if (f->watched[side])
+			tcp_cancel(t, f, (enum side)side, OP_BROKEN);
 		pump_cancel(&t->env, &f->pump[side]);
+	}
 	if (flow_is_quiet(f))
 		flow_set_state(&t->flows, f, FLOW_DONE);
 }
@@ -148,8 +166,8 @@ bool tcp_reap(struct tcp *t)
 
 void tcp_close_all(struct tcp *t)
 {
-	static const enum flow_state states[] = { FLOW_WAITING, FLOW_CONNECTING, FLOW_OPEN,
-						  FLOW_HALF_CLOSED };
+	static const enum flow_state states[] = { FLOW_WAITING, FLOW_CONNECTING,  FLOW_OPEN,
+						  FLOW_ENDING,	FLOW_HALF_CLOSED, FLOW_DRAINING };
 	struct flow *f;
 
 	for (size_t i = 0; i < ARRAY_SIZE(states); i++)
@@ -167,14 +185,42 @@ bool tcp_is_empty(const struct tcp *t)
 
 /* ---------------------------------------------------------------- open flows */
 
-static void tcp_half_closed(struct tcp *t, struct flow *f)
+/* From now on the flow has a deadline, which counts from the last byte that moved. */
+static void tcp_limit(struct tcp *t, struct flow *f, enum flow_state state)
 {
-	if (f->state == FLOW_OPEN)
-		flow_set_state(&t->flows, f, FLOW_HALF_CLOSED);
-	else
+	if (f->state == state)
 		flow_touch(&t->flows, f);
-	f->deadline = now_ns() + t->conf->half_closed_timeout * NS;
+	else
+		flow_set_state(&t->flows, f, state);
+	f->deadline = now_ns() + (state == FLOW_ENDING	   ? TCP_ENDING_NS
+				  : state == FLOW_DRAINING ? TCP_DRAIN_NS
+							   : t->conf->half_closed_timeout * NS);
 	f->seen = f->pump[SIDE_CLIENT].bytes + f->pump[SIDE_CONTAINER].bytes;
+}
+
+/* Wait for an error of the side that has sent its FIN: nothing else would see it. */
+static void tcp_watch(struct tcp *t, struct flow *f)
+{
+	enum side side = f->pump[SIDE_CLIENT].state == PUMP_EOF ? SIDE_CLIENT : SIDE_CONTAINER;
+
+	f->watched[side] = true;
+	t->env.loop->ops->broken(t->env.loop, f->fd[side], tcp_ref(t, f, side, OP_BROKEN));
+	tcp_limit(t, f, FLOW_HALF_CLOSED);
+}
+
+static void tcp_watch_complete(struct tcp *t, struct flow *f, enum side side)
+{
+	f->watched[side] = false;
+	if (f->state != FLOW_CLOSING) {
+		stats_add(&t->stats->error[side == SIDE_CLIENT ? STATS_CLIENT_RESET
+							       : STATS_APP_RESET],
+			  1);
+		tcp_log(t, LOG_LEVEL_DEBUG, f, "%s: reset after its end of data",
+			side == SIDE_CLIENT ? "client" : "application");
+		tcp_close(t, f, true);
+	} else if (flow_is_quiet(f)) {
+		flow_set_state(&t->flows, f, FLOW_DONE);
+	}
 }
 
 static void tcp_count_end(struct tcp *t, const struct flow *f, enum side side)
@@ -200,9 +246,15 @@ static void tcp_settle(struct tcp *t, struct flow *f, enum side side)
 		tcp_close(t, f, p->state != PUMP_EOF || q->state != PUMP_EOF);
 		return;
 	}
-	if (p->state == PUMP_EOF)
+	if (p->state == PUMP_EOF) {
 		shutdown(p->dst, SHUT_WR);
-	tcp_half_closed(t, f);
+		if (f->state == FLOW_OPEN)
+			tcp_limit(t, f, FLOW_ENDING);
+	} else {
+		/* BROKEN: the other side is dead. What it sent before is still to be read. */
+		q->eof_is_reset = true;
+		tcp_limit(t, f, FLOW_DRAINING);
+	}
 }
 
 static void tcp_pump_complete(struct tcp *t, struct flow *f, struct loop_ref ref, int res,
@@ -221,11 +273,12 @@ static void tcp_pump_complete(struct tcp *t, struct flow *f, struct loop_ref ref
 	tcp_settle(t, f, (enum side)ref.side);
 }
 
-static void tcp_start_pumps(struct tcp *t, struct flow *f)
+static void tcp_start_pumps(struct tcp *t, struct flow *f, bool app_is_dead)
 {
 	for (int side = 0; side < SIDES; side++)
 		pump_init(&f->pump[side], f->fd[side], f->fd[tcp_other((enum side)side)],
 			  flow_ref(&t->flows, f, (enum side)side));
+	f->pump[SIDE_CONTAINER].eof_is_reset = app_is_dead;
 	for (int side = 0; side < SIDES; side++)
 		pump_start(&t->env, &f->pump[side]);
 }
@@ -246,21 +299,19 @@ void tcp_tell_fate(struct tcp *t, uint32_t rule, const struct addr *client, enum
 		 fate == SOURCE_PORT ? ", which is taken in there" : "");
 }
 
-static void tcp_opened(struct tcp *t, struct flow *f, const struct source_try *try)
+/* @code is 0, or ECONNRESET: then what the application sent before is still to be read. */
+static void tcp_opened(struct tcp *t, struct flow *f, const struct source_try *try, int code)
 {
 	char target[ADDR_STRLEN];
 
 	flow_set_state(&t->flows, f, FLOW_OPEN);
 	f->fate = (uint8_t)try->fate;
-	/* The family that answers is the first to try next time. */
-	t->other_first[f->rule * ADDR_FAMILIES + addr_family(&f->client)] =
-		addr_family(&try->target) != addr_family(&f->client);
 	stats_add(&tcp_rule_stats(t, f)->fate[try->fate], 1);
 	tcp_tell_fate(t, f->rule, &f->client, try->fate);
 	if (log_enabled(LOG_LEVEL_DEBUG))
 		tcp_log(t, LOG_LEVEL_DEBUG, f, "connected to %s: %s",
 			addr_str(&try->target, target), source_fate_str(try->fate));
-	tcp_start_pumps(t, f);
+	tcp_start_pumps(t, f, code == ECONNRESET);
 }
 
 static void tcp_refuse(struct tcp *t, struct flow *f, enum stats_error why, int code)
@@ -280,8 +331,8 @@ static unsigned tcp_ladder(const struct tcp *t, const struct flow *f,
 	const struct rule *r = tcp_rule(t, f);
 
 	return source_ladder(&t->conf->source, &t->targets, &f->client,
-			     r->has_target ? &r->target : NULL, rule_target_port(r, f->port),
-			     f->other_first, tries);
+			     r->has_target ? &r->target : NULL, rule_target_port(r, f->port), false,
+			     tries);
 }
 
 /* TCP lets a socket connect to itself (RFC 9293 3.5, simultaneous open): no application there. */
@@ -295,7 +346,10 @@ static bool tcp_met_itself(int fd, const struct source_try *try)
 	       addr_from_sockaddr(&sa, &own) && addr_equal(&own, &try->target);
 }
 
-/* 0: connected; EINPROGRESS: soon; or another errno. */
+/*
+ * 0: connected; EINPROGRESS: soon; ECONNRESET: it was connected, and the application
+ * has reset it already; or another errno.
+ */
 static int tcp_connect(int fd, const struct source_try *try)
 {
 	struct sockaddr_storage sa;
@@ -333,7 +387,7 @@ static int tcp_try(struct tcp *t, struct flow *f, const struct source_try *try)
 		code = tcp_connect(fd, try);
 	if (code == EINPROGRESS)
 		code = tcp_connect(fd, try); /* over lo it is done by now */
-	if (code != 0 && code != EINPROGRESS)
+	if (code != 0 && code != EINPROGRESS && code != ECONNRESET)
 		close(fd);
 	else
 		f->fd[SIDE_CONTAINER] = fd;
@@ -342,11 +396,9 @@ static int tcp_try(struct tcp *t, struct flow *f, const struct source_try *try)
 
 static void tcp_wait_connected(struct tcp *t, struct flow *f)
 {
-	struct loop_ref ref = flow_ref(&t->flows, f, SIDE_CONTAINER);
-
-	ref.op = OP_CONNECT;
 	f->connecting = true;
-	t->env.loop->ops->writable(t->env.loop, f->fd[SIDE_CONTAINER], ref);
+	t->env.loop->ops->writable(t->env.loop, f->fd[SIDE_CONTAINER],
+				   tcp_ref(t, f, SIDE_CONTAINER, OP_CONNECT));
 }
 
 static enum stats_error tcp_kind(int code)
@@ -372,8 +424,8 @@ static void tcp_climb(struct tcp *t, struct flow *f)
 		const struct source_try *try = &tries[f->try_index];
 
 		code = tcp_try(t, f, try);
-		if (code == 0) {
-			tcp_opened(t, f, try);
+		if (code == 0 || code == ECONNRESET) {
+			tcp_opened(t, f, try, code);
 			return;
 		}
 		if (code == EAGAIN)
@@ -412,8 +464,8 @@ static void tcp_connect_complete(struct tcp *t, struct flow *f)
 		return;
 	}
 	code = tcp_connect(f->fd[SIDE_CONTAINER], try);
-	if (code == 0) {
-		tcp_opened(t, f, try);
+	if (code == 0 || code == ECONNRESET) {
+		tcp_opened(t, f, try, code);
 	} else if (code == EINPROGRESS) {
 		tcp_wait_connected(t, f);
 	} else {
@@ -455,7 +507,6 @@ void tcp_accept(struct tcp *t, const struct tcp_arrival *a)
 	f->client = client;
 	f->rule = a->rule;
 	f->port = a->port;
-	f->other_first = t->other_first[a->rule * ADDR_FAMILIES + addr_family(&client)];
 	f->deadline = now_ns() + t->conf->connect_timeout * NS;
 	stats_add(&tcp_rule_stats(t, f)->flows, 1);
 	stats_add(&tcp_rule_stats(t, f)->now, 1);
@@ -468,6 +519,8 @@ void tcp_complete(struct tcp *t, struct loop_ref ref, int res, buf_id buf)
 
 	if (ref.op == OP_CONNECT)
 		tcp_connect_complete(t, f);
+	else if (ref.op == OP_BROKEN)
+		tcp_watch_complete(t, f, (enum side)ref.side);
 	else
 		tcp_pump_complete(t, f, ref, res, buf);
 }
@@ -500,22 +553,19 @@ int tcp_sockets_came(struct tcp *t)
 	return ret == -EPIPE ? ret : 0;
 }
 
-/* A deadline of a half-closed flow counts from the last byte that moved. */
-static void tcp_half_closed_due(struct tcp *t, struct flow *f)
+/* Whether bytes have moved since the deadline was set, which is then set again. */
+static bool tcp_moved(struct tcp *t, struct flow *f)
 {
-	if (f->pump[SIDE_CLIENT].bytes + f->pump[SIDE_CONTAINER].bytes != f->seen) {
-		tcp_half_closed(t, f);
-		return;
-	}
-	stats_add(&t->stats->error[STATS_HALF_CLOSED], 1);
-	tcp_log(t, LOG_LEVEL_DEBUG, f, "%s", stats_error_str(STATS_HALF_CLOSED));
-	tcp_close(t, f, true);
+	bool moved = f->pump[SIDE_CLIENT].bytes + f->pump[SIDE_CONTAINER].bytes != f->seen;
+
+	if (moved)
+		tcp_limit(t, f, (enum flow_state)f->state);
+	return moved;
 }
 
 /*
  * A flow that holds data for a reader which does not read does not look at its
- * source. If that has died, nobody would notice for ever: give such a flow the
- * deadline of a half-closed one.
+ * source: look whether that is dead.
  */
 static void tcp_sweep(struct tcp *t)
 {
@@ -528,7 +578,7 @@ static void tcp_sweep(struct tcp *t)
 
 			if (pump_holds_data(&f->pump[side]) && poll(&p, 1, 0) > 0 &&
 			    p.revents & POLLERR)
-				tcp_half_closed(t, f);
+				tcp_limit(t, f, FLOW_DRAINING);
 		}
 	}
 }
@@ -541,8 +591,18 @@ void tcp_tick(struct tcp *t, uint64_t now)
 		tcp_refuse(t, f, STATS_SOCKETS, ETIMEDOUT);
 	while ((f = flow_oldest(&t->flows, FLOW_CONNECTING)) && f->deadline <= now)
 		tcp_refuse(t, f, STATS_TIMEOUT, 0);
-	while ((f = flow_oldest(&t->flows, FLOW_HALF_CLOSED)) && f->deadline <= now)
-		tcp_half_closed_due(t, f);
+	while ((f = flow_oldest(&t->flows, FLOW_ENDING)) && f->deadline <= now)
+		tcp_watch(t, f);
+	while ((f = flow_oldest(&t->flows, FLOW_HALF_CLOSED)) && f->deadline <= now) {
+		if (tcp_moved(t, f))
+			continue;
+		stats_add(&t->stats->error[STATS_HALF_CLOSED], 1);
+		tcp_log(t, LOG_LEVEL_DEBUG, f, "%s", stats_error_str(STATS_HALF_CLOSED));
+		tcp_close(t, f, true);
+	}
+	while ((f = flow_oldest(&t->flows, FLOW_DRAINING)) && f->deadline <= now)
+		if (!tcp_moved(t, f))
+			tcp_close(t, f, true);
 	if (now >= t->next_sweep) {
 		t->next_sweep = now + TCP_SWEEP_NS;
 		tcp_sweep(t);
@@ -552,7 +612,8 @@ void tcp_tick(struct tcp *t, uint64_t now)
 
 uint64_t tcp_deadline(const struct tcp *t)
 {
-	static const enum flow_state states[] = { FLOW_WAITING, FLOW_CONNECTING, FLOW_HALF_CLOSED };
+	static const enum flow_state states[] = { FLOW_WAITING, FLOW_CONNECTING, FLOW_ENDING,
+						  FLOW_HALF_CLOSED, FLOW_DRAINING };
 	/* Without flows there is nothing to sweep: sleep on. */
 	uint64_t first = t->flows.list[FLOW_OPEN].n > 0 ? t->next_sweep : UINT64_MAX;
 
@@ -578,8 +639,7 @@ int tcp_init(struct tcp *t, struct loop *loop, const struct conf *conf, struct s
 	ret = flows_init(&t->flows, t->max_flows, err);
 	if (ret < 0)
 		return ret;
-	t->other_first = calloc((size_t)conf->rules.n * ADDR_FAMILIES + 1, sizeof(bool));
-	if (!t->other_first || pipes_init(&t->pipes, TCP_IDLE_PIPES) < 0)
+	if (pipes_init(&t->pipes, TCP_IDLE_PIPES) < 0)
 		return err_sys(err, ENOMEM, "worker");
 
 	return 0;
@@ -589,6 +649,4 @@ void tcp_fini(struct tcp *t)
 {
 	pipes_fini(&t->pipes);
 	flows_fini(&t->flows);
-	free(t->other_first);
-	t->other_first = NULL;
 }

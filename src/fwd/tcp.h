@@ -32,7 +32,6 @@ struct tcp {
 	_Atomic uint32_t *n_flows;     /* shared: of all workers */
 	uint32_t max_flows;	       /* of all workers */
 	struct source_targets targets; /* where the container is reached */
-	bool *other_first;	       /* [rule][client's family]: the other one answered last */
 	uint64_t next_sweep;
 	uint64_t log_second;  /* rate limit of the log: this second, */
 	unsigned log_lines;   /* lines in it, */

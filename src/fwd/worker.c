@@ -27,6 +27,7 @@
 #include "util.h"
 
 #define WORKER_DGRAMS	 512u /* buffers: held for one batch only */
+#define WORKER_TELL_NS	 (60 * 1000000000ull)
 #define WORKER_RESUME_NS (100 * 1000000ull)
 #define WORKER_STOP_NS	 (1000 * 1000000ull) /* at most, to end all flows */
 
@@ -77,6 +78,7 @@ struct worker {
 	uint32_t n_dropped; /* of them, slots that are free again */
 	unsigned n_paused;
 	uint64_t resume_at; /* if any is paused */
+	uint64_t tell_at;   /* say no sooner that one is */
 	bool agent_gone;
 	uint64_t stop_by; /* 0: not stopping */
 };
@@ -189,8 +191,10 @@ static void worker_listener_failed(struct worker *w, struct listener *l, int cod
 		return;
 	}
 	stats_add(&w->stats.error[STATS_ACCEPT], 1);
-	if (w->n_paused == 0) {
+	if (w->n_paused == 0)
 		stats_add(&w->stats.accept_paused, 1);
+	if (now_ns() >= w->tell_at) {
+		w->tell_at = now_ns() + WORKER_TELL_NS;
 		log_warn("port %u: accept: %s: waiting until connections have ended", l->port,
 			 strerror(code));
 	}
@@ -424,6 +428,7 @@ static loop_handler *const worker_handlers[] = {
 	[OP_SEND] = worker_on_flow,
 	[OP_READABLE] = worker_on_flow,
 	[OP_WRITABLE] = worker_on_flow,
+	[OP_BROKEN] = worker_on_flow,
 	[OP_MAIL] = worker_on_mail,
 	[OP_AGENT] = worker_on_agent,
 	[OP_UDP_LISTENER] = worker_on_datagram,
