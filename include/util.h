@@ -8,9 +8,13 @@
 
 #define ARRAY_SIZE(a) (sizeof(a) / sizeof((a)[0]))
 
-/* For our own bugs only; kept in release builds: prints where, then abort(). */
+/*
+ * For our own bugs only; kept in release builds: says where, on stderr or to the
+ * function that was set, then abort().
+ */
 #define fwd_assert(cond) ((cond) ? (void)0 : fwd_assert_fail(#cond, __FILE__, __LINE__))
 _Noreturn void fwd_assert_fail(const char *cond, const char *file, int line);
+void fwd_assert_set_log(void (*log)(const char *line));
 
 /* Close *@fd if it is open and make it -1. For __attribute__((cleanup)), too. */
 static inline void close_fd(int *fd)

@@ -73,17 +73,33 @@ void daemon_ready(struct daemon *d)
 		close_fd(&d->ready);
 }
 
-int daemon_write_pid(const char *path, struct err *err)
+int pid_file_open(struct pid_file *p, const char *path, struct err *err)
 {
-	int fd = open(path, O_WRONLY | O_CREAT | O_TRUNC | O_CLOEXEC, 0644), code = 0;
-
-	if (fd < 0)
-		return err_sys(err, errno, "pid file '%s'", path);
-	if (dprintf(fd, "%d\n", (int)getpid()) < 0)
-		code = errno;
-	close(fd);
-	if (code == 0)
+	*p = (struct pid_file){ .path = path, .ours = true };
+	p->fd = open(path, O_WRONLY | O_CREAT | O_EXCL | O_CLOEXEC, 0644);
+	if (p->fd < 0 && errno == EEXIST) {
+		p->ours = false;
+		p->fd = open(path, O_WRONLY | O_CLOEXEC);
+	}
+	if (p->fd >= 0)
 		return 0;
-	unlink(path);
-	return err_sys(err, code, "pid file '%s'", path);
+	p->path = NULL;
+	return err_sys(err, errno, "pid file '%s'", path);
+}
+
+int pid_file_write(struct pid_file *p, struct err *err)
+{
+	if (!p->path)
+		return 0;
+	p->ours = true;
+	if (ftruncate(p->fd, 0) != 0 || dprintf(p->fd, "%d\n", (int)getpid()) < 0)
+		return err_sys(err, errno, "pid file '%s'", p->path);
+	return 0;
+}
+
+void pid_file_remove(struct pid_file *p)
+{
+	if (p->path && p->ours)
+		unlink(p->path);
+	close_fd(&p->fd);
 }

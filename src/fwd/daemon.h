@@ -3,6 +3,8 @@
 
 /* Going to the background, and the pid file. */
 
+#include <stdbool.h>
+
 #include "err.h"
 
 struct daemon {
@@ -19,5 +21,20 @@ int daemon_fork(struct daemon *d, struct err *err);
 /* Everything is ready: let the parent go, leave the session, and close 0, 1 and 2. */
 void daemon_ready(struct daemon *d);
 
-/* Write our process id to @path, which is replaced. 0 or -errno with @err. */
-int daemon_write_pid(const char *path, struct err *err);
+struct pid_file {
+	const char *path; /* NULL: none */
+	int fd;		  /* owned */
+	bool ours;	  /* it did not exist, or we have written it */
+};
+
+/*
+ * Make sure early that the pid file can be written. One that exists, maybe of another
+ * instance, is left as it is until pid_file_write(). 0 or -errno with @err.
+ */
+int pid_file_open(struct pid_file *p, const char *path, struct err *err);
+
+/* Write our process id. 0 or -errno with @err. */
+int pid_file_write(struct pid_file *p, struct err *err);
+
+/* Remove it, if it is ours. */
+void pid_file_remove(struct pid_file *p);

@@ -244,6 +244,14 @@ static int forwarder_workers(struct forwarder *f, struct err *err)
 	return ret;
 }
 
+static void forwarder_update_ports(struct forwarder *f)
+{
+	struct err err;
+
+	if (ports_update(&f->ports, &f->diag, &f->shared.targets, &err) < 0)
+		log_debug("%s", err.text);
+}
+
 int forwarder_start(struct forwarder *f, const struct conf *conf, struct err *err)
 {
 	int ret;
@@ -280,6 +288,8 @@ int forwarder_start(struct forwarder *f, const struct conf *conf, struct err *er
 	close_fd(&f->target.net_fd);
 	close_fd(&f->target.user_fd);
 	ports_hand_over(&f->ports, f->workers);
+	if (ports_any_automatic(conf))
+		forwarder_update_ports(f);
 	return 0;
 }
 
@@ -298,14 +308,14 @@ static int forwarder_log_stats(const struct forwarder *f)
 }
 
 /* A signal that ends us ends the command, whose status is then ours. */
-static int forwarder_on_end_signal(struct forwarder *f, int sig)
+static int forwarder_on_end_signal(struct forwarder *f, int sig, bool from_terminal)
 {
 	if (f->command.pid <= 0) {
 		log_info("%s: ending", strsignal(sig));
 		return 0;
 	}
 	/* From the terminal the command has it already. */
-	if (sig != SIGINT)
+	if (!from_terminal)
 		kill(f->command.pid, sig);
 	return GO_ON;
 }
@@ -322,7 +332,7 @@ static int forwarder_on_signal(struct forwarder *f)
 	case SIGCHLD:
 		return command_reap(&f->command);
 	default:
-		return forwarder_on_end_signal(f, (int)s.ssi_signo);
+		return forwarder_on_end_signal(f, (int)s.ssi_signo, s.ssi_code == SI_KERNEL);
 	}
 }
 
@@ -341,14 +351,6 @@ static int forwarder_on_agent(struct forwarder *f)
 	for (unsigned i = 0; i < f->n_workers; i++)
 		worker_retarget(f->workers[i], &f->shared.targets, f->shared.ifindex);
 	return GO_ON;
-}
-
-static void forwarder_update_ports(struct forwarder *f)
-{
-	struct err err;
-
-	if (ports_update(&f->ports, &f->diag, &f->shared.targets, &err) < 0)
-		log_debug("%s", err.text);
 }
 
 static int forwarder_interval(const struct forwarder *f)

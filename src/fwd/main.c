@@ -11,24 +11,27 @@
 #include "fwd/daemon.h"
 #include "fwd/forwarder.h"
 #include "fwd/log.h"
+#include "util.h"
 
-static int fail(const struct err *err)
+static void main_log_assert(const char *line)
 {
-	fprintf(stderr, "fwd: %s\n", err->text);
-	return 1;
+	log_err("%s", line);
 }
 
-static int run(const struct conf *conf, struct daemon *daemon)
+/* Everything between the command line and the exit status. -errno with @err. */
+static int main_forward(const struct conf *conf, struct daemon *daemon, struct pid_file *pid,
+			struct err *err)
 {
 	struct forwarder f;
-	struct err err;
-	int status;
+	int ret;
 
-	if (forwarder_start(&f, conf, &err) < 0)
-		return fail(&err);
-	if (conf->pid_file && daemon_write_pid(conf->pid_file, &err) < 0) {
+	ret = forwarder_start(&f, conf, err);
+	if (ret < 0)
+		return ret;
+	ret = pid_file_write(pid, err);
+	if (ret < 0) {
 		forwarder_stop(&f);
-		return fail(&err);
+		return ret;
 	}
 	log_info("ready: %u ports, %u threads, %s", ports_count(&f.ports), f.n_threads,
 		 f.shared.engine->name);
@@ -36,34 +39,50 @@ static int run(const struct conf *conf, struct daemon *daemon)
 		log_detach();
 		daemon_ready(daemon);
 	}
-	status = forwarder_run(&f);
+	ret = forwarder_run(&f);
 	forwarder_stop(&f);
-	if (conf->pid_file)
-		unlink(conf->pid_file);
-	return status;
+	return ret;
+}
+
+static int main_run(const struct conf *conf, struct err *err)
+{
+	struct daemon daemon = { .ready = -1 };
+	struct pid_file pid = { .fd = -1 };
+	int ret = 0;
+
+	log_level = conf->debug ? LOG_LEVEL_DEBUG : conf->quiet ? LOG_LEVEL_WARN : LOG_LEVEL_INFO;
+	fwd_assert_set_log(main_log_assert);
+	/* What the caller left open is not ours to hold; a command may want it. */
+	if (!conf->command)
+		syscall(SYS_close_range, 3u, ~0u, 0);
+	if (conf->log_file)
+		ret = log_to_file(conf->log_file, conf->log_size, err);
+	if (ret == 0 && !conf->command && !conf->foreground)
+		ret = daemon_fork(&daemon, err);
+	if (ret == 0 && conf->pid_file)
+		ret = pid_file_open(&pid, conf->pid_file, err);
+	if (ret == 0)
+		ret = main_forward(conf, &daemon, &pid, err);
+	pid_file_remove(&pid);
+	return ret;
 }
 
 int main(int argc, char **argv)
 {
-	struct daemon daemon = { .ready = -1 };
 	struct conf conf;
 	struct err err;
 	int ret;
 
 	ret = conf_parse(argc, argv, &conf, &err);
-	if (ret < 0)
-		return fail(&err);
 	if (ret == CONF_DONE)
 		return 0;
-	log_level = conf.debug ? LOG_LEVEL_DEBUG : conf.quiet ? LOG_LEVEL_WARN : LOG_LEVEL_INFO;
-	/* What the caller left open is not ours to hold; a command may want it. */
-	if (!conf.command)
-		syscall(SYS_close_range, 3u, ~0u, 0);
-	if (conf.log_file && log_to_file(conf.log_file, conf.log_size, &err) < 0)
-		return fail(&err);
-	if (!conf.command && !conf.foreground && daemon_fork(&daemon, &err) < 0)
-		return fail(&err);
-	ret = run(&conf, &daemon);
-	conf_free(&conf);
+	if (ret == CONF_RUN) {
+		ret = main_run(&conf, &err);
+		conf_free(&conf);
+	}
+	if (ret < 0) {
+		fprintf(stderr, "fwd: %s\n", err.text);
+		return 1;
+	}
 	return ret;
 }

@@ -14,9 +14,22 @@
 
 static const uint64_t ns_per_s = 1000000000;
 
+static void (*fwd_assert_log)(const char *line);
+
+void fwd_assert_set_log(void (*log)(const char *line))
+{
+	fwd_assert_log = log;
+}
+
 _Noreturn void fwd_assert_fail(const char *cond, const char *file, int line)
 {
-	fprintf(stderr, "%s:%d: assertion failed: %s\n", file, line, cond);
+	char text[256];
+
+	snprintf(text, sizeof(text), "%s:%d: assertion failed: %s", file, line, cond);
+	if (fwd_assert_log)
+		fwd_assert_log(text);
+	else
+		fprintf(stderr, "%s\n", text);
 	abort();
 }
 
