@@ -218,15 +218,16 @@ static int conf_option(int opt, struct conf *c, struct err *err)
 
 static int conf_bad_option(int opt, char **argv, struct err *err)
 {
+	/* For a letter getopt(3) may not have moved on yet; for a long option it has. */
 	const char *arg = argv[optind - 1];
+	bool letter = optopt > 0 && optopt < CONF_NETNS && strncmp(arg, "--", 2) != 0;
 
-	if (opt == ':' && optopt < 256 && strncmp(arg, "--", 2) != 0)
+	if (opt == ':' && letter)
 		return err_set(err, EINVAL, "option requires an argument -- '%c'", optopt);
 	if (opt == ':')
 		return err_set(err, EINVAL, "option '%s' requires an argument", arg);
-	/* getopt_long(3): optopt is 0 for an unknown long option, its value for '--x=y' too many.
-	 */
-	if (optopt > 0 && strncmp(arg, "--", 2) == 0)
+	/* optopt: 0 for an unknown long option, its value for "--x=y" that takes none. */
+	if (optopt > 0 && strncmp(arg, "--", 2) == 0 && strchr(arg, '='))
 		return err_set(err, EINVAL, "option '%s' doesn't allow an argument", arg);
 	if (optopt > 0)
 		return err_set(err, EINVAL, "unrecognized option '-%c'", optopt);

@@ -46,7 +46,11 @@
 /* Groups of provided buffers. */
 enum uring_group { URING_STREAM, URING_DGRAM, URING_GROUPS };
 
-/* Waits in epoll sets. The engine's own references have 1 + this as slot. */
+/*
+ * Waits in epoll sets. The engine's own references, of OP_NONE, have as slot: 1 + this,
+ * or URING_CANCEL and more.
+ */
+#define URING_CANCEL 16u
 enum uring_wait { URING_WRITABLE, URING_BROKEN, URING_WAITS };
 
 /* A receive that found no buffer; it is started again when there is one. */
@@ -63,6 +67,8 @@ struct uring {
 	struct msghdr dgram;	  /* template of multishot receives */
 	struct dgram_batch batch; /* for where there are none */
 	struct waitset waits[URING_WAITS];
+	struct loop_ref *cancels; /* asked for, and not yet answered by the kernel */
+	unsigned n_cancels, max_cancels, answered;
 	struct loop_ref *canceled; /* of @waits: to be completed in the next turn */
 	unsigned n_canceled, max_canceled;
 	struct uring_starved *starved; /* one per descriptor at most */
@@ -182,6 +188,7 @@ static void uring_fini(struct loop *loop)
 	dgram_batch_fini(&u->batch, &loop->dgrams);
 	for (unsigned i = 0; i < URING_WAITS; i++)
 		waitset_fini(&u->waits[i]);
+	free(u->cancels);
 	free(u->canceled);
 	free(u->starved);
 	free(u);
@@ -337,19 +344,53 @@ static bool uring_cancel_wait(struct uring *u, int fd, struct loop_ref ref)
 	return false;
 }
 
+/*
+ * A completion that lies in the queue already may make us start its operation again,
+ * behind the cancel, which would then find nothing: until the kernel has answered
+ * the cancel, uring_is_canceled() knows of it.
+ */
+static struct loop_ref uring_note_cancel(struct uring *u, struct loop_ref ref)
+{
+	if (u->n_cancels == u->max_cancels) {
+		u->max_cancels = u->max_cancels ? u->max_cancels * 2 : 64;
+		u->cancels = realloc(u->cancels, u->max_cancels * sizeof(*u->cancels));
+		fwd_assert(u->cancels);
+	}
+	u->cancels[u->n_cancels] = ref;
+	return (struct loop_ref){ .op = OP_NONE, .slot = URING_CANCEL + u->n_cancels++ };
+}
+
+static void uring_cancel_answered(struct uring *u, unsigned i)
+{
+	u->cancels[i].op = OP_NONE;
+	if (++u->answered == u->n_cancels)
+		u->answered = u->n_cancels = 0;
+}
+
+static bool uring_is_canceled(const struct uring *u, struct loop_ref ref)
+{
+	for (unsigned i = 0; i < u->n_cancels; i++)
+		if (u->cancels[i].op != OP_NONE &&
+		    loop_ref_pack(u->cancels[i]) == loop_ref_pack(ref))
+			return true;
+	return false;
+}
+
 static void uring_cancel(struct loop *loop, int fd, struct loop_ref ref)
 {
 	struct uring *u = loop->engine;
 	struct io_uring_sqe *sqe;
+	struct loop_ref note;
 
 	if (uring_cancel_wait(u, fd, ref))
 		return;
 	for (unsigned i = 0; i < u->n_starved; i++)
 		if (loop_ref_pack(u->starved[i].ref) == loop_ref_pack(ref))
 			u->starved[i].canceled = true;
-	sqe = uring_sqe(u, (struct loop_ref){ .op = OP_NONE });
+	note = uring_note_cancel(u, ref);
+	sqe = uring_sqe(u, note);
 	io_uring_prep_cancel64(sqe, loop_ref_pack(ref), 0);
-	uring_tag(sqe, (struct loop_ref){ .op = OP_NONE });
+	uring_tag(sqe, note);
 }
 
 static void uring_forget(struct loop *loop, int fd)
@@ -382,6 +423,32 @@ static void uring_starve(struct uring *u, struct loop_ref ref)
 	u->starved[u->n_starved++] = (struct uring_starved){ .ref = ref };
 }
 
+/* Whether an operation ended for a reason that is none of its owner's. */
+static bool uring_is_passing(int res)
+{
+	return res == -ENOBUFS || res == -EINTR || res == -EAGAIN || res == -ECONNABORTED;
+}
+
+/*
+ * Start an operation again that ended with a passing @res, or that the kernel ended
+ * after a success (@res 0). If it was cancelled meanwhile, that is how it completes.
+ */
+static void uring_restart(struct loop *loop, struct loop_ref ref, int res)
+{
+	int fd = loop->fd_of(loop->ctx, ref);
+
+	if (uring_is_canceled(loop->engine, ref))
+		loop_dispatch(loop, ref, -ECANCELED, BUF_NONE);
+	else if (res == -ENOBUFS && ref.op != OP_ACCEPT)
+		uring_starve(loop->engine, ref);
+	else if (ref.op == OP_ACCEPT)
+		uring_accept(loop, fd, ref);
+	else if (ref.op == OP_RECV)
+		uring_recv(loop, fd, ref);
+	else
+		uring_datagrams(loop, fd, ref);
+}
+
 static void uring_complete_recv(struct loop *loop, struct loop_ref ref, int res, unsigned flags)
 {
 	struct uring *u = loop->engine;
@@ -397,71 +464,60 @@ static void uring_complete_recv(struct loop *loop, struct loop_ref ref, int res,
 		bufs_put(&loop->bufs, buf);
 		buf = BUF_NONE;
 	}
-	if (res == -ENOBUFS) {
-		uring_starve(u, ref);
-	} else if (res == -EINTR || res == -EAGAIN) {
-		uring_recv(loop, loop->fd_of(loop->ctx, ref), ref);
-	} else {
+	if (!uring_is_passing(res))
 		loop_dispatch(loop, ref, res, buf);
-	}
+	else
+		uring_restart(loop, ref, res);
 }
 
 /* No multishot: the poll came back, so receive what is there, and wait again. */
 static void uring_polled_datagrams(struct loop *loop, struct loop_ref ref, int res)
 {
 	struct uring *u = loop->engine;
-	int fd = loop->fd_of(loop->ctx, ref), n;
+	int n = res < 0 ? res
+			: dgram_receive(&u->batch, &loop->dgrams, loop->fd_of(loop->ctx, ref));
 
-	n = res < 0 ? res : dgram_receive(&u->batch, &loop->dgrams, fd);
-	/* Waiting again comes before the handlers, who may cancel it. */
-	if (n == -ENOBUFS)
-		uring_starve(u, ref);
-	else if (n >= 0 || n == -EAGAIN)
-		uring_datagrams(loop, fd, ref);
-	else
-		loop_dispatch(loop, ref, n, BUF_NONE);
 	for (int i = 0; i < n; i++) {
 		buf_id buf = u->batch.buf[i];
 
 		u->batch.buf[i] = BUF_NONE;
 		loop_dispatch(loop, ref, (int)u->batch.msg[i].msg_len, buf);
 	}
+	if (n >= 0 || uring_is_passing(n))
+		uring_restart(loop, ref, n < 0 ? n : 0);
+	else
+		loop_dispatch(loop, ref, n, BUF_NONE);
 }
 
 static void uring_complete_datagram(struct loop *loop, struct loop_ref ref, int res, unsigned flags)
 {
 	struct uring *u = loop->engine;
-	bool more = flags & IORING_CQE_F_MORE;
+	buf_id buf = BUF_NONE;
 
 	if (!u->multishot_dgram) {
 		uring_polled_datagrams(loop, ref, res);
 		return;
 	}
-	if (flags & IORING_CQE_F_BUFFER) {
-		buf_id buf = uring_bufs_take(&u->bufs[URING_DGRAM],
-					     (uint16_t)(flags >> IORING_CQE_BUFFER_SHIFT));
-		struct io_uring_recvmsg_out *out =
-			(struct io_uring_recvmsg_out *)bufs_data(&loop->dgrams, buf);
+	if (flags & IORING_CQE_F_BUFFER)
+		buf = uring_bufs_take(&u->bufs[URING_DGRAM],
+				      (uint16_t)(flags >> IORING_CQE_BUFFER_SHIFT));
+	if (res >= 0 && buf != BUF_NONE) {
+		const struct io_uring_recvmsg_out *out =
+			(const struct io_uring_recvmsg_out *)bufs_data(&loop->dgrams, buf);
 
-		if (res >= 0) {
-			/* The kernel may end a multishot at any time: go on. */
-			if (!more)
-				uring_datagrams(loop, loop->fd_of(loop->ctx, ref), ref);
-			loop_dispatch(loop, ref, (int)out->payloadlen, buf);
-			return;
-		}
+		loop_dispatch(loop, ref, (int)out->payloadlen, buf);
+	} else if (buf != BUF_NONE) {
 		bufs_put(&loop->dgrams, buf);
 	}
-	if (res == -EINVAL) {
+	if (flags & IORING_CQE_F_MORE)
+		return;
+	if (res == -EINVAL)
 		u->multishot_dgram = false; /* before 6.0 */
-		uring_datagrams(loop, loop->fd_of(loop->ctx, ref), ref);
-	} else if (res == -ENOBUFS) {
-		uring_starve(u, ref);
-	} else if (res == -EINTR || res == -EAGAIN) {
-		uring_datagrams(loop, loop->fd_of(loop->ctx, ref), ref);
-	} else {
+	/* The kernel may end a multishot at any time. */
+	if (res >= 0 || res == -EINVAL || uring_is_passing(res))
+		uring_restart(loop, ref, res < 0 ? res : 0);
+	else
 		loop_dispatch(loop, ref, res, BUF_NONE);
-	}
 }
 
 static void uring_complete_waits(struct loop *loop, enum uring_wait which)
@@ -479,6 +535,17 @@ static void uring_complete_waits(struct loop *loop, enum uring_wait which)
 		loop_dispatch(loop, refs[i], 0, BUF_NONE);
 }
 
+static void uring_complete_accept(struct loop *loop, struct loop_ref ref, int res, unsigned flags)
+{
+	/* Out of memory (ENOBUFS) is for the owner to wait for. */
+	bool passing = uring_is_passing(res) && res != -ENOBUFS;
+
+	if (!passing)
+		loop_dispatch(loop, ref, res, BUF_NONE);
+	if (passing || (res >= 0 && !(flags & IORING_CQE_F_MORE)))
+		uring_restart(loop, ref, 0);
+}
+
 static void uring_complete(struct loop *loop, const struct io_uring_cqe *cqe)
 {
 	struct loop_ref ref = loop_ref_unpack(cqe->user_data);
@@ -486,7 +553,9 @@ static void uring_complete(struct loop *loop, const struct io_uring_cqe *cqe)
 
 	switch (ref.op) {
 	case OP_NONE:
-		if (ref.slot > 0 && res >= 0)
+		if (ref.slot >= URING_CANCEL)
+			uring_cancel_answered(loop->engine, ref.slot - URING_CANCEL);
+		else if (ref.slot > 0 && res >= 0)
 			uring_complete_waits(loop, (enum uring_wait)(ref.slot - 1));
 		return;
 	case OP_RECV:
@@ -497,18 +566,17 @@ static void uring_complete(struct loop *loop, const struct io_uring_cqe *cqe)
 		uring_complete_datagram(loop, ref, res, cqe->flags);
 		return;
 	case OP_ACCEPT:
-		if (res == -EAGAIN || res == -EINTR || res == -ECONNABORTED) {
-			uring_accept(loop, loop->fd_of(loop->ctx, ref), ref);
-			return;
-		}
-		if (res >= 0 && !(cqe->flags & IORING_CQE_F_MORE))
-			uring_accept(loop, loop->fd_of(loop->ctx, ref), ref);
-		break;
+		uring_complete_accept(loop, ref, res, cqe->flags);
+		return;
 	case OP_CONNECT:
 	case OP_WRITABLE:
 		if (res > 0 && !(res & (POLLOUT | POLLERR | POLLHUP))) {
 			/* Only that the peer has closed its side: wait on in the epoll set. */
-			uring_wait_in(loop, URING_WRITABLE, loop->fd_of(loop->ctx, ref), ref);
+			if (uring_is_canceled(loop->engine, ref))
+				loop_dispatch(loop, ref, -ECANCELED, BUF_NONE);
+			else
+				uring_wait_in(loop, URING_WRITABLE, loop->fd_of(loop->ctx, ref),
+					      ref);
 			return;
 		}
 		res = res > 0 ? 0 : res;

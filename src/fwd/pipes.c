@@ -38,8 +38,11 @@ static bool pipes_open(struct pipes *p, struct pipe *ret)
 {
 	int fd[2];
 
-	if (p->over_limit && p->until_try-- > 0)
+	if (p->over_limit && p->until_try > 0) {
+		p->until_try--;
 		return false;
+	}
+	p->until_try = PIPES_RETRY;
 	if (pipe2(fd, O_NONBLOCK | O_CLOEXEC) != 0)
 		return false;
 	for (size_t i = 0; i < ARRAY_SIZE(pipes_sizes); i++) {
@@ -53,7 +56,6 @@ static bool pipes_open(struct pipes *p, struct pipe *ret)
 	close(fd[0]);
 	close(fd[1]);
 	p->over_limit = true;
-	p->until_try = PIPES_RETRY;
 	return false;
 }
 

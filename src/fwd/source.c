@@ -109,7 +109,7 @@ static void ladder_add_target(struct ladder *l, const struct source_policy *poli
 		}
 	} else if (policy->mode != SOURCE_MODE_OFF && source_represent(client, target, &source)) {
 		/* Loopback to loopback needs no privilege; loopback to elsewhere is no route. */
-		if (addr_is_loopback(client) ? to_loopback : transparent)
+		if (addr_is_loopback(&source) ? to_loopback : transparent)
 			ladder_add_both(l, target, source, SOURCE_KEPT, SOURCE_PORT);
 	}
 	if (policy->mode == SOURCE_MODE_REQUIRE) {

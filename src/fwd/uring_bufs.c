@@ -38,7 +38,7 @@ bool uring_bufs_refill(struct uring_bufs *r)
 {
 	while (r->missing > 0 && uring_refill(r, r->empty[r->missing - 1]))
 		r->missing--;
-	return r->missing < URING_BUFS;
+	return r->ring ? r->missing < URING_BUFS : r->bufs && r->bufs->n_free > 0;
 }
 
 void uring_bufs_fini(struct uring_bufs *r)

@@ -35,5 +35,5 @@ void uring_bufs_fini(struct uring_bufs *r);
 /* The kernel has used entry @bid: the buffer that lay there, the caller's now. */
 buf_id uring_bufs_take(struct uring_bufs *r, uint16_t bid);
 
-/* Fill again what could not be filled. Whether the ring has anything now. */
+/* Fill again what could not be filled. Whether there is a buffer to receive into now. */
 bool uring_bufs_refill(struct uring_bufs *r);
