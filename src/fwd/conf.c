@@ -74,7 +74,7 @@ static const char conf_usage[] =
 	"                           80, 8000-8010, 8080:80, 8000-8010:80-90, 8080:ADDRESS/80,\n"
 	"                           and ~8005 or ~8003-8005 to leave some out\n"
 	"  -u, --udp-ports SPEC   UDP ports to forward, likewise\n"
-	"  -4, --ipv4-only         listen on IPv4 addresses only\n"
+	"  -4, --ipv4-only        listen on IPv4 addresses only\n"
 	"  -6, --ipv6-only        listen on IPv6 addresses only\n"
 	"      --freebind         listen on addresses that the host does not have (yet)\n"
 	"      --host-lo-to-ns-lo forward what comes from the host's loopback addresses to the\n"
@@ -307,6 +307,7 @@ int conf_parse(int argc, char **argv, struct conf *ret, struct err *err)
 			  .half_closed_timeout = 300,
 			  .udp_timeout = 30,
 			  .udp_lasting_timeout = 120 };
+	const char *last = NULL; /* argument of an option: no "--" that ends them */
 	bool any_ports = false;
 	int opt, code = 0;
 
@@ -317,6 +318,7 @@ int conf_parse(int argc, char **argv, struct conf *ret, struct err *err)
 			fputs(opt == 'h' ? conf_usage : "fwd " FWD_VERSION "\n", stdout);
 			return CONF_DONE;
 		}
+		last = optarg;
 		if (opt == '?' || opt == ':')
 			code = conf_bad_option(opt, argv, err);
 		else if (opt == '4')
@@ -329,7 +331,9 @@ int conf_parse(int argc, char **argv, struct conf *ret, struct err *err)
 			code = conf_option(opt, &c, err);
 	}
 	if (code == 0)
-		code = conf_operands(argv + optind, strcmp(argv[optind - 1], "--") == 0, &c, err);
+		code = conf_operands(argv + optind,
+				     argv[optind - 1] != last && !strcmp(argv[optind - 1], "--"),
+				     &c, err);
 	if (code == 0)
 		code = conf_check(&c, any_ports, err);
 	if (code == 0)

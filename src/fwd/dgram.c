@@ -29,6 +29,8 @@ _Static_assert(DGRAM_AT_CONTROL % sizeof(size_t) == 0, "control messages are ali
 
 static void dgram_parse_control(const struct cmsghdr *c, struct dgram *ret)
 {
+	struct addr local;
+
 	if (c->cmsg_level == IPPROTO_UDP && c->cmsg_type == UDP_GRO) {
 		int segment;
 
@@ -38,13 +40,20 @@ static void dgram_parse_control(const struct cmsghdr *c, struct dgram *ret)
 		struct in_pktinfo p;
 
 		memcpy(&p, CMSG_DATA(c), sizeof(p));
-		ret->local = addr_from_bytes(&p.ipi_addr, sizeof(p.ipi_addr));
+		/* For a broadcast this is the address of the device that it came by. */
+		ret->local = addr_from_bytes(&p.ipi_spec_dst, sizeof(p.ipi_spec_dst));
+		ret->group = p.ipi_addr.s_addr != p.ipi_spec_dst.s_addr;
 		ret->ifindex = (uint32_t)p.ipi_ifindex;
 	} else if (c->cmsg_level == IPPROTO_IPV6 && c->cmsg_type == IPV6_PKTINFO) {
 		struct in6_pktinfo p;
 
 		memcpy(&p, CMSG_DATA(c), sizeof(p));
-		ret->local = addr_from_bytes(&p.ipi6_addr, sizeof(p.ipi6_addr));
+		local = addr_from_bytes(&p.ipi6_addr, sizeof(p.ipi6_addr));
+		/* Of IPv4 on a dual-stack socket IP_PKTINFO says more. */
+		if (addr_family(&local) == ADDR_V4)
+			return;
+		ret->group = addr_is_multicast(&local);
+		ret->local = ret->group ? addr_any6 : local;
 		ret->ifindex = p.ipi6_ifindex;
 	}
 }

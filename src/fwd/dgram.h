@@ -26,7 +26,8 @@
 /* What arrived: one datagram, or several of @segment bytes (the last may be shorter). */
 struct dgram {
 	struct addr from;  /* of an unconnected socket; else unset */
-	struct addr local; /* that it was sent to, if the socket asks for pktinfo */
+	struct addr local; /* the host's address that it was sent to, if the socket asks for it */
+	bool group;	   /* it was sent to a broadcast or multicast address instead */
 	uint32_t ifindex;  /* that it came by, likewise */
 	uint8_t *data;
 	uint32_t len;

@@ -167,21 +167,58 @@ static void forwarder_learn(struct forwarder *f)
 	f->shared.udp_table = s->udp_table;
 }
 
-/* The container's ports that UDP rules lead to, one range each; the caller's to free. */
-static struct attach_ports *forwarder_udp_ports(const struct conf *conf, unsigned *ret_n)
+/*
+ * Which table a UDP rule's routes go to: one for each address that applications answer
+ * from. Beyond ATTACH_UDP_TABLES addresses the last is shared: there only applications
+ * that are bound to their address work.
+ */
+static uint8_t forwarder_udp_table(const struct conf *conf, unsigned rule)
 {
+	const struct rule *r = &conf->rules.v[rule];
+	unsigned n = 1;
+
+	if (!r->has_target)
+		return 0;
+	for (unsigned i = 0; i < rule; i++) {
+		const struct rule *before = &conf->rules.v[i];
+
+		if (before->proto != PROTO_UDP || !before->has_target)
+			continue;
+		if (addr_same_ip(&before->target, &r->target))
+			return forwarder_udp_table(conf, i);
+		n += 1; /* an address may be counted twice: a table more than needed */
+	}
+	return (uint8_t)(n < ATTACH_UDP_TABLES ? n : ATTACH_UDP_TABLES - 1);
+}
+
+/* What the UDP rules need; @ret_ports is the caller's to free. 0 or -errno with @err. */
+static int forwarder_udp(struct forwarder *f, struct attach_ports **ret_ports, unsigned *ret_n,
+			 struct err *err)
+{
+	const struct conf *conf = f->conf;
 	struct attach_ports *v = calloc(conf->rules.n + 1, sizeof(*v));
 	unsigned n = 0;
 
-	for (unsigned i = 0; v && i < conf->rules.n; i++) {
+	f->shared.rule_table = calloc(conf->rules.n + 1, sizeof(*f->shared.rule_table));
+	if (!v || !f->shared.rule_table) {
+		free(v);
+		return err_sys(err, ENOMEM, "agent");
+	}
+	for (unsigned i = 0; i < conf->rules.n; i++) {
 		const struct rule *r = &conf->rules.v[i];
 
-		if (r->proto == PROTO_UDP)
-			v[n++] = (struct attach_ports){ .first = r->to_first,
-							.last = rule_target_port(r, r->last) };
+		if (r->proto != PROTO_UDP)
+			continue;
+		f->shared.rule_table[i] = forwarder_udp_table(conf, i);
+		v[n++] = (struct attach_ports){ .first = r->to_first,
+						.last = rule_target_port(r, r->last),
+						.table = f->shared.rule_table[i] };
 	}
+	f->shared.udp = n > 0;
+	f->shared.tcp = n < conf->rules.n;
+	*ret_ports = v;
 	*ret_n = n;
-	return v;
+	return 0;
 }
 
 static void forwarder_say_target(const struct forwarder *f)
@@ -196,15 +233,13 @@ static void forwarder_say_target(const struct forwarder *f)
 
 static int forwarder_enter(struct forwarder *f, struct err *err)
 {
-	struct attach_ports *udp;
-	unsigned n_udp;
+	struct attach_ports *udp = NULL;
+	unsigned n_udp = 0;
 	int ret;
 
-	udp = forwarder_udp_ports(f->conf, &n_udp);
-	if (!udp)
-		return err_sys(err, ENOMEM, "agent");
-	f->shared.udp = n_udp > 0;
-	f->shared.tcp = n_udp < f->conf->rules.n;
+	ret = forwarder_udp(f, &udp, &n_udp, err);
+	if (ret < 0)
+		return ret;
 	ret = agent_start(&f->agent, &f->target, f->n_threads, udp, n_udp, err);
 	free(udp);
 	if (ret < 0)
@@ -235,6 +270,8 @@ static int forwarder_workers(struct forwarder *f, struct err *err)
 	f->shared.told = calloc(f->conf->rules.n + 1, sizeof(*f->shared.told));
 	f->workers = calloc(f->n_threads, sizeof(struct worker *));
 	if (!f->shared.told || !f->workers)
+		return err_sys(err, ENOMEM, "workers");
+	if (f->shared.udp && udppairs_init(&f->shared.pairs, f->shared.max_flows + 1024) < 0)
 		return err_sys(err, ENOMEM, "workers");
 	while (ret == 0 && f->n_workers < f->n_threads) {
 		ret = worker_start(&f->shared, f->n_workers, f->agent.channels[f->n_workers],
@@ -407,6 +444,8 @@ void forwarder_stop(struct forwarder *f)
 	f->n_workers = 0;
 	free(f->workers);
 	free(f->shared.told);
+	free(f->shared.rule_table);
+	udppairs_fini(&f->shared.pairs);
 	if (f->have_diag)
 		nl_close(&f->diag);
 	agent_stop(&f->agent);

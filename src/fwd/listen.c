@@ -42,7 +42,10 @@ static int listen_set(int fd, int level, int option, int value)
 /* Where each datagram was sent to, runs of them in one receive, and room for bursts. */
 static void listen_set_udp(int fd, bool v6)
 {
-	listen_set(fd, v6 ? IPPROTO_IPV6 : IPPROTO_IP, v6 ? IPV6_RECVPKTINFO : IP_PKTINFO, 1);
+	/* IPv4's also on a dual-stack socket: only it tells a broadcast. */
+	listen_set(fd, IPPROTO_IP, IP_PKTINFO, 1);
+	if (v6)
+		listen_set(fd, IPPROTO_IPV6, IPV6_RECVPKTINFO, 1);
 	listen_set(fd, IPPROTO_UDP, UDP_GRO, 1);
 	listen_set(fd, SOL_SOCKET, SO_RCVBUF, LISTEN_UDP_BUFFER);
 	listen_set(fd, SOL_SOCKET, SO_SNDBUF, LISTEN_UDP_BUFFER);

@@ -15,7 +15,8 @@
  * call has said EAGAIN since the last edge, so another edge will come. A
  * caller's own splice(2) may have seen EAGAIN behind our back: readable and
  * writable therefore ask poll(2) and never trust the bit. End of stream and
- * errors come with the last edge: after one, the bit stays (EP_HANGUP).
+ * errors come with the last edge, and urgent data cuts a receive short: after one
+ * of these the bit stays (EP_KEEP_TRYING).
  */
 #include "fwd/loop.h"
 
@@ -36,8 +37,8 @@ enum ep_dir { EP_IN, EP_OUT, EP_ERR, EP_DIRS };
 
 enum ep_flag {
 	EP_REGISTERED = 1 << 0,
-	EP_HANGUP = 1 << 1,  /* the last edge has been: keep trying */
-	EP_STARVED = 1 << 2, /* a receive waits for a buffer */
+	EP_KEEP_TRYING = 1 << 1, /* the last edge has been: keep trying */
+	EP_STARVED = 1 << 2,	 /* a receive waits for a buffer */
 };
 
 struct ep_pending {
@@ -147,8 +148,8 @@ static void ep_try_recv(struct loop *loop, struct ep *ep, struct ep_fd *f, int f
 		return;
 	n = recv(fd, bufs_data(&loop->bufs, buf), BUF_SIZE, MSG_DONTWAIT);
 	if (n > 0) {
-		/* Short: all that there was, but for an end of stream behind it. */
-		p->maybe_ready = n == BUF_SIZE || (f->flags & EP_HANGUP);
+		/* Short: all that there was, but for what may lie behind the last edge. */
+		p->maybe_ready = n == BUF_SIZE || (f->flags & EP_KEEP_TRYING);
 		ep_finish(ep, p, (int)n, buf);
 		return;
 	}
@@ -235,9 +236,9 @@ static bool ep_is_level(enum loop_op op)
 
 static void ep_register(struct ep *ep, int fd, struct ep_fd *f, enum loop_op op)
 {
-	struct epoll_event ev = { .events = ep_is_level(op)
-						    ? EPOLLIN
-						    : EPOLLIN | EPOLLOUT | EPOLLRDHUP | EPOLLET,
+	struct epoll_event ev = { .events = ep_is_level(op) ? EPOLLIN
+							    : EPOLLIN | EPOLLPRI | EPOLLOUT |
+								      EPOLLRDHUP | EPOLLET,
 				  .data.fd = fd };
 
 	/* Fails only for what we never pass (EBADF, EPERM) or without kernel memory. */
@@ -329,8 +330,8 @@ static void ep_edge(struct loop *loop, const struct epoll_event *ev)
 
 	if (!(f->flags & EP_REGISTERED))
 		return; /* closed earlier in this batch */
-	if (ev->events & (EPOLLRDHUP | EPOLLHUP | EPOLLERR))
-		f->flags |= EP_HANGUP;
+	if (ev->events & (EPOLLPRI | EPOLLRDHUP | EPOLLHUP | EPOLLERR))
+		f->flags |= EP_KEEP_TRYING;
 	if (ev->events & (EPOLLIN | EPOLLRDHUP | EPOLLHUP | EPOLLERR)) {
 		f->dir[EP_IN].maybe_ready = true;
 		ep_try(loop, ev->data.fd, EP_IN);
@@ -362,13 +363,14 @@ static int ep_run(struct loop *loop, uint64_t deadline)
 	struct ep_queue *q;
 	int n;
 
+	/* Buffers came back with the completions of the last turn. */
+	if (ep->n_starved > 0)
+		ep_unstarve(loop, ep);
 	n = epoll_wait(ep->fd, ev, EPOLL_BATCH, ep_timeout(ep, deadline));
 	if (n < 0 && errno != EINTR)
 		return -errno;
 	for (int i = 0; i < n; i++)
 		ep_edge(loop, &ev[i]);
-	if (ep->n_starved > 0)
-		ep_unstarve(loop, ep);
 
 	q = &ep->done[ep->filling];
 	ep->filling ^= 1;

@@ -59,6 +59,13 @@ struct uring_starved {
 	bool canceled;
 };
 
+/* A cancel that the kernel has not answered yet; or a free entry, op OP_NONE. */
+struct uring_cancel {
+	struct loop_ref ref;
+	uint32_t next; /* free entry, or URING_NO_CANCEL */
+};
+#define URING_NO_CANCEL UINT32_MAX
+
 struct uring {
 	struct io_uring ring;
 	struct uring_bufs bufs[URING_GROUPS];
@@ -67,8 +74,9 @@ struct uring {
 	struct msghdr dgram;	  /* template of multishot receives */
 	struct dgram_batch batch; /* for where there are none */
 	struct waitset waits[URING_WAITS];
-	struct loop_ref *cancels; /* asked for, and not yet answered by the kernel */
-	unsigned n_cancels, max_cancels, answered;
+	struct uring_cancel *cancels; /* asked for, and not yet answered by the kernel */
+	unsigned n_cancels, max_cancels;
+	uint32_t free_cancel;
 	struct loop_ref *canceled; /* of @waits: to be completed in the next turn */
 	unsigned n_canceled, max_canceled;
 	struct uring_starved *starved; /* one per descriptor at most */
@@ -208,6 +216,7 @@ static int uring_init(struct loop *loop, struct err *err)
 		return uring_setup_err(err, ret);
 	}
 	loop->engine = u;
+	u->free_cancel = URING_NO_CANCEL;
 	dgram_batch_init(&u->batch);
 	u->dgram = dgram_template();
 	ret = uring_bufs_init(&u->bufs[URING_STREAM], &u->ring, URING_STREAM, &loop->bufs);
@@ -351,27 +360,34 @@ static bool uring_cancel_wait(struct uring *u, int fd, struct loop_ref ref)
  */
 static struct loop_ref uring_note_cancel(struct uring *u, struct loop_ref ref)
 {
-	if (u->n_cancels == u->max_cancels) {
-		u->max_cancels = u->max_cancels ? u->max_cancels * 2 : 64;
-		u->cancels = realloc(u->cancels, u->max_cancels * sizeof(*u->cancels));
-		fwd_assert(u->cancels);
+	uint32_t i = u->free_cancel;
+
+	if (i != URING_NO_CANCEL) {
+		u->free_cancel = u->cancels[i].next;
+	} else {
+		if (u->n_cancels == u->max_cancels) {
+			u->max_cancels = u->max_cancels ? u->max_cancels * 2 : 64;
+			u->cancels = realloc(u->cancels, u->max_cancels * sizeof(*u->cancels));
+			fwd_assert(u->cancels);
+		}
+		i = u->n_cancels++;
 	}
-	u->cancels[u->n_cancels] = ref;
-	return (struct loop_ref){ .op = OP_NONE, .slot = URING_CANCEL + u->n_cancels++ };
+	u->cancels[i].ref = ref;
+	return (struct loop_ref){ .op = OP_NONE, .slot = URING_CANCEL + i };
 }
 
-static void uring_cancel_answered(struct uring *u, unsigned i)
+static void uring_cancel_answered(struct uring *u, uint32_t i)
 {
-	u->cancels[i].op = OP_NONE;
-	if (++u->answered == u->n_cancels)
-		u->answered = u->n_cancels = 0;
+	u->cancels[i].ref.op = OP_NONE;
+	u->cancels[i].next = u->free_cancel;
+	u->free_cancel = i;
 }
 
 static bool uring_is_canceled(const struct uring *u, struct loop_ref ref)
 {
 	for (unsigned i = 0; i < u->n_cancels; i++)
-		if (u->cancels[i].op != OP_NONE &&
-		    loop_ref_pack(u->cancels[i]) == loop_ref_pack(ref))
+		if (u->cancels[i].ref.op != OP_NONE &&
+		    loop_ref_pack(u->cancels[i].ref) == loop_ref_pack(ref))
 			return true;
 	return false;
 }

@@ -68,10 +68,11 @@ static struct ports_socket *ports_add(struct ports *p, int fd, uint32_t rule, ui
 	return &p->v[p->n++];
 }
 
-static void ports_give(const struct ports *p, struct ports_socket *s, unsigned worker)
+/* @nth of the sockets of its port; where that has one only, the ports are spread. */
+static void ports_give(const struct ports *p, struct ports_socket *s, unsigned nth, bool only)
 {
-	s->worker = (uint8_t)(worker % p->n_workers);
-	worker_listen(p->workers[s->worker], s->fd, s->rule, s->port);
+	s->worker = (uint8_t)((only ? s->port : nth) % p->n_workers);
+	worker_listen(p->workers[s->worker], s->fd, s->rule, s->port, nth == 0);
 }
 
 /* Open one port, and hand it over if there are workers already. */
@@ -90,7 +91,7 @@ static int ports_open_port(struct ports *p, uint32_t rule, uint16_t port, unsign
 			return err_sys(err, ENOMEM, "port %u", port);
 		}
 		if (p->workers)
-			ports_give(p, s, per_port == 1 ? port : i);
+			ports_give(p, s, i, per_port == 1);
 	}
 	return ret;
 }
@@ -134,16 +135,16 @@ int ports_open(struct ports *p, const struct conf *conf, unsigned n_workers, str
 
 void ports_hand_over(struct ports *p, struct worker *const *workers)
 {
+	bool only = ports_per_port(p) == 1;
 	unsigned nth = 0;
 
 	p->workers = workers;
 	for (unsigned i = 0; i < p->n; i++) {
-		/* The nth socket of a port is the nth worker's; alone, it is the port's turn. */
 		bool again = i > 0 && p->v[i].port == p->v[i - 1].port &&
 			     p->v[i].rule == p->v[i - 1].rule;
 
 		nth = again ? nth + 1 : 0;
-		ports_give(p, &p->v[i], ports_per_port(p) == 1 ? p->v[i].port : nth);
+		ports_give(p, &p->v[i], nth, only);
 	}
 }
 

@@ -69,7 +69,7 @@ void pump_init(struct pump *p, int src, int dst, struct loop_ref owner)
 static struct loop_ref pump_ref(const struct pump *p, enum loop_op op)
 {
 	return (struct loop_ref){
-		.op = op, .side = p->side, .generation = p->generation, .slot = p->slot
+		.op = (uint8_t)op, .side = p->side, .generation = p->generation, .slot = p->slot
 	};
 }
 

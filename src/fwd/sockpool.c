@@ -140,9 +140,10 @@ int sockpool_get_now(struct sockpool *p, enum sockpool_kind kind, enum addr_fami
 	return fd >= 0 ? fd : ret < 0 ? ret : fd;
 }
 
-int sockpool_route_socket(const struct sockpool *p)
+int sockpool_netlink(const struct sockpool *p, enum sockpool_netlink which)
 {
-	struct agent_request req = { .kind = AGENT_ROUTE, .n = 1 };
+	struct agent_request req = { .kind = which == SOCKPOOL_ROUTE ? AGENT_ROUTE : AGENT_DIAG,
+				     .n = 1 };
 	struct agent_answer a;
 	int fd[AGENT_BATCH], n;
 

@@ -48,8 +48,10 @@ int sockpool_receive(struct sockpool *p);
 /* As sockpool_get(), but wait for one if need be, some milliseconds at most. */
 int sockpool_get_now(struct sockpool *p, enum sockpool_kind kind, enum addr_family family);
 
+enum sockpool_netlink { SOCKPOOL_ROUTE, SOCKPOOL_DIAG };
+
 /*
- * A NETLINK_ROUTE socket in the container's namespace, the caller's. Waits. To be
- * called before anything else was asked for. -errno.
+ * A netlink socket in the container's namespace, the caller's: NETLINK_ROUTE or
+ * NETLINK_SOCK_DIAG. Waits. To be called before anything else was asked for. -errno.
  */
-int sockpool_route_socket(const struct sockpool *p);
+int sockpool_netlink(const struct sockpool *p, enum sockpool_netlink which);

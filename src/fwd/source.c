@@ -156,11 +156,15 @@ unsigned source_ladder(const struct source_policy *policy, const struct source_t
 
 unsigned source_next(const struct source_try *tries, unsigned n, unsigned i, int code)
 {
-	const struct addr *failed = &tries[i].target;
+	const struct source_try *failed = &tries[i];
 	bool taken = code == EADDRINUSE || code == EADDRNOTAVAIL || code == EPERM;
 
-	for (i++; i < n; i++)
-		if (taken || !addr_equal(&tries[i].target, failed))
+	for (i++; i < n; i++) {
+		bool same_target = addr_equal(&tries[i].target, &failed->target);
+
+		/* Another target is no remedy for a taken address, unless nothing was asked for. */
+		if (taken ? same_target || failed->fate == SOURCE_LOST : !same_target)
 			break;
+	}
 	return i;
 }

@@ -6,6 +6,7 @@
 
 #include <errno.h>
 #include <inttypes.h>
+#include <stdio.h>
 #include <stdlib.h>
 
 #include "fwd/log.h"
@@ -62,12 +63,19 @@ static void stats_log_rule(const struct rule *rule, unsigned i, struct stats *co
 {
 	char buf[RULE_STRLEN];
 
+	char datagrams[64] = "";
+
+	if (rule->proto == PROTO_UDP)
+		snprintf(datagrams, sizeof(datagrams),
+			 "; datagrams %" PRIu64 " in, %" PRIu64 " out", SUM(datagrams[SIDE_CLIENT]),
+			 SUM(datagrams[SIDE_CONTAINER]));
 	log_info("%s: flows %" PRIu64 " now, %" PRIu64 " ever; bytes %" PRIu64 " in, %" PRIu64
-		 " out; source %" PRIu64 " kept, %" PRIu64 " port changed, %" PRIu64
+		 " out%s; source %" PRIu64 " kept, %" PRIu64 " port changed, %" PRIu64
 		 " stand-in, %" PRIu64 " lost; refused %" PRIu64,
 		 rule_str(rule, buf), SUM(now), SUM(flows), SUM(bytes[SIDE_CLIENT]),
-		 SUM(bytes[SIDE_CONTAINER]), SUM(fate[SOURCE_KEPT]), SUM(fate[SOURCE_PORT]),
-		 SUM(fate[SOURCE_STANDIN]), SUM(fate[SOURCE_LOST]), SUM(refused));
+		 SUM(bytes[SIDE_CONTAINER]), datagrams, SUM(fate[SOURCE_KEPT]),
+		 SUM(fate[SOURCE_PORT]), SUM(fate[SOURCE_STANDIN]), SUM(fate[SOURCE_LOST]),
+		 SUM(refused));
 }
 
 void stats_log(const struct rules *rules, struct stats *const *stats, unsigned n_stats)

@@ -152,12 +152,13 @@ bool tcp_reap(struct tcp *t)
 	struct flow *f;
 
 	while ((f = flow_oldest(&t->flows, FLOW_DONE))) {
+		/* Before the peers see the end: whoever comes next finds room. */
+		atomic_fetch_sub_explicit(t->n_flows, 1, memory_order_relaxed);
 		for (int side = 0; side < SIDES; side++) {
 			pump_fini(&t->env, &f->pump[side]);
 			tcp_close_fd(t, &f->fd[side], f->reset);
 		}
 		stats_add(&tcp_rule_stats(t, f)->now, (uint64_t)-1);
-		atomic_fetch_sub_explicit(t->n_flows, 1, memory_order_relaxed);
 		flow_free(&t->flows, f);
 		any = true;
 	}

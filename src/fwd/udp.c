@@ -29,8 +29,6 @@
 #include "fwd/udp.h"
 
 #include <errno.h>
-#include <netinet/in.h>
-#include <netinet/udp.h>
 #include <stdlib.h>
 #include <string.h>
 #include <sys/mman.h>
@@ -39,14 +37,9 @@
 #include "fwd/log.h"
 #include "util.h"
 
-#ifndef UDP_SEGMENT
-#	define UDP_SEGMENT 103
-#endif
-
-#define NS	      1000000000ull
-#define UDP_RUN_BYTES 65000u /* of one sendmsg(2) with segments */
-#define UDP_OVERLAP   64u    /* sessions that may be closing while others take their place */
-#define UDP_TOUCH_NS  NS     /* how exact the order of idle sessions is */
+#define NS	     1000000000ull
+#define UDP_OVERLAP  64u /* sessions that may be closing while others take their place */
+#define UDP_TOUCH_NS NS	 /* how exact the order of idle sessions is */
 
 /* ---------------------------------------------------------------- lists and slots */
 
@@ -136,6 +129,17 @@ static struct udp_session *udp_find(struct udp *u, uint32_t listener, const stru
 
 static void udp_flush(struct udp *u);
 
+/* Give back what a session, or a try of one, has in the container. */
+static void udp_leave(struct udp *u, struct udp_session *s)
+{
+	if (s->route != UDPROUTE_NONE)
+		udproutes_put(&u->routes, s->route);
+	s->route = UDPROUTE_NONE;
+	if (s->paired)
+		udppairs_give(u->pairs, &s->source, &s->target);
+	s->paired = false;
+}
+
 /* Nothing is in flight any more: give everything back. */
 static void udp_free(struct udp *u, struct udp_session *s)
 {
@@ -144,10 +148,7 @@ static void udp_free(struct udp *u, struct udp_session *s)
 		u->loop->ops->forget(u->loop, s->fd);
 		close_fd(&s->fd);
 	}
-	if (s->route != UDPROUTE_NONE)
-		udproutes_put(&u->routes, s->route);
-	stats_add(&udp_stats(u, s)->now, (uint64_t)-1);
-	atomic_fetch_sub_explicit(u->tcp->n_flows, 1, memory_order_relaxed);
+	udp_leave(u, s);
 	s->state = UDP_FREE;
 	s->generation++;
 	s->chain = u->free;
@@ -158,7 +159,7 @@ static void udp_close(struct udp *u, struct udp_session *s)
 {
 	uint32_t i = udp_index(u, s), *link;
 
-	if (u->run.session == i)
+	if (u->run_session == i)
 		udp_flush(u);
 	if (s->state != UDP_OPEN)
 		return; /* sending that has ended it already */
@@ -169,10 +170,22 @@ static void udp_close(struct udp *u, struct udp_session *s)
 	udp_unlink(u, &u->kind[s->kind], i);
 	udp_link(u, &u->closing, i);
 	s->state = UDP_CLOSING;
+	stats_add(&udp_stats(u, s)->now, (uint64_t)-1);
+	atomic_fetch_sub_explicit(u->tcp->n_flows, 1, memory_order_relaxed);
 	if (s->receiving)
 		u->loop->ops->cancel(u->loop, s->fd, udp_ref(u, s));
 	else
 		udp_free(u, s);
+}
+
+static struct udpfamily_key udp_family_key(const struct udp *u, const struct udp_session *s)
+{
+	return (struct udpfamily_key){
+		.rule = s->rule,
+		.family = addr_family(&s->client),
+		.port = rule_target_port(&u->conf->rules.v[s->rule], s->port),
+		.targets = &u->tcp->targets,
+	};
 }
 
 /* The application's side says that nobody listens, or another error. */
@@ -184,198 +197,88 @@ static void udp_failed(struct udp *u, struct udp_session *s, int code)
 	if (log_enabled(LOG_LEVEL_DEBUG))
 		log_debug("udp %u %s > port %u: %s", udp_index(u, s), addr_str(&s->client, client),
 			  s->port, strerror(code));
-	/* An application that listens on the other family only: try that next time. */
-	if (code == ECONNREFUSED && s->kind == UDP_ONE_WAY)
-		u->other_first[s->rule * ADDR_FAMILIES + addr_family(&s->client)] ^= true;
+	if (code == ECONNREFUSED) {
+		struct udpfamily_key key = udp_family_key(u, s);
+
+		udpfamily_refused(&u->family, &key, now_ns());
+	}
 	udp_close(u, s);
 }
 
 /* ---------------------------------------------------------------- sending */
 
-/* One sendmsg(2), as it is described by a run. */
-struct udp_out {
-	int fd;
-	struct sockaddr_storage to;
-	socklen_t to_len; /* 0: connected */
-	char control[CMSG_SPACE(sizeof(struct in6_pktinfo)) + CMSG_SPACE(sizeof(uint16_t))]
-		__attribute__((aligned(8)));
-	size_t control_len;
-};
-
-static void udp_add_control(struct udp_out *o, int level, int type, const void *data, size_t len)
+/* Send what the run of @s has, and count. */
+static void udp_send_run(struct udp *u, struct udp_session *s)
 {
-	struct cmsghdr *c = (struct cmsghdr *)(o->control + o->control_len);
-
-	c->cmsg_level = level;
-	c->cmsg_type = type;
-	c->cmsg_len = CMSG_LEN(len);
-	memcpy(CMSG_DATA(c), data, len);
-	o->control_len += CMSG_SPACE(len);
-}
-
-/* Answers leave from the address that the client sent to. False if the listener is gone. */
-static bool udp_out_to_client(struct udp *u, const struct udp_session *s, struct udp_out *o)
-{
+	struct udprun_out o = { .fd = s->fd };
+	enum side from = u->to_client ? SIDE_CONTAINER : SIDE_CLIENT;
 	struct udp_listener l;
-
-	if (!u->listener_of(u->ctx, s->listener, &l))
-		return false;
-	o->fd = l.fd;
-	o->to_len = addr_to_sockaddr_as(&s->client, l.v6, &o->to);
-	if (l.v6) {
-		struct in6_pktinfo p = { .ipi6_ifindex = s->local.scope };
-
-		memcpy(&p.ipi6_addr, s->local.ip, sizeof(p.ipi6_addr));
-		udp_add_control(o, IPPROTO_IPV6, IPV6_PKTINFO, &p, sizeof(p));
-	} else {
-		struct in_pktinfo p = { 0 };
-
-		memcpy(&p.ipi_spec_dst, s->local.ip + 12, sizeof(p.ipi_spec_dst));
-		udp_add_control(o, IPPROTO_IP, IP_PKTINFO, &p, sizeof(p));
-	}
-	return true;
-}
-
-/* 0 or errno. */
-static int udp_sendmsg(struct udp_out *o, struct iovec *iov, size_t n, uint32_t segment)
-{
-	size_t plain = o->control_len;
-	uint16_t size = (uint16_t)segment;
-	struct msghdr m = { .msg_name = o->to_len ? &o->to : NULL,
-			    .msg_namelen = o->to_len,
-			    .msg_iov = iov,
-			    .msg_iovlen = n };
+	unsigned failed;
 	int code = 0;
 
-	if (segment > 0)
-		udp_add_control(o, IPPROTO_UDP, UDP_SEGMENT, &size, sizeof(size));
-	m.msg_control = o->control_len ? o->control : NULL;
-	m.msg_controllen = o->control_len;
-	if (sendmsg(o->fd, &m, MSG_DONTWAIT | MSG_NOSIGNAL) < 0)
-		code = errno;
-	o->control_len = plain;
-	return code;
-}
-
-/* Send the datagrams of a run one by one; how many failed, the last errno in @ret_code. */
-static unsigned udp_send_singly(struct udp_out *o, const struct udp_run *run, int *ret_code)
-{
-	unsigned failed = 0;
-
-	for (unsigned i = 0; i < run->n; i++) {
-		uint8_t *data = run->iov[i].iov_base;
-		size_t left = run->iov[i].iov_len;
-
-		do {
-			size_t len = left < run->segment ? left : run->segment;
-			struct iovec iov = { .iov_base = data, .iov_len = len };
-			int code = udp_sendmsg(o, &iov, 1, 0);
-
-			if (code != 0) {
-				failed++;
-				*ret_code = code;
-			}
-			data += len;
-			left -= len;
-		} while (left > 0);
+	if (u->to_client) {
+		/* Answers leave from the address that the client sent to. */
+		if (!u->listener_of(u->ctx, s->listener, &l))
+			return;
+		udprun_out_listener(&o, l.fd, l.v6, &s->local, &s->client);
 	}
-	return failed;
-}
-
-static void udp_send_run(struct udp *u, struct udp_session *s, struct udp_run *run)
-{
-	struct udp_out o = { .fd = s->fd };
-	unsigned failed = 0;
-	int code = 0;
-
-	if (run->to_client && !udp_out_to_client(u, s, &o))
-		return;
-	code = udp_sendmsg(&o, run->iov, run->n, run->segments > 1 ? run->segment : 0);
-	/* An ICMP error for an earlier one; this one was not sent (udp(7)). */
-	if (code == ECONNREFUSED && !run->to_client)
-		code = udp_sendmsg(&o, run->iov, run->n, run->segments > 1 ? run->segment : 0);
-	if (code != 0)
-		failed = run->segments;
-	/* Longer than the path takes, or a device without checksums: no segments then. */
-	if (run->segments > 1 && (code == EMSGSIZE || code == EINVAL || code == EIO))
-		failed = udp_send_singly(&o, run, &code);
-	stats_add(&udp_stats(u, s)->bytes[run->to_client ? SIDE_CONTAINER : SIDE_CLIENT],
-		  run->bytes);
+	failed = udprun_send(&u->run, &o, &code);
+	stats_add(&udp_stats(u, s)->bytes[from], u->run.bytes);
+	stats_add(&udp_stats(u, s)->datagrams[from], u->run.segments);
 	if (failed == 0)
 		return;
 	stats_add(&u->stats->error[STATS_UDP_DROPPED], failed);
-	if (!run->to_client && code == ECONNREFUSED)
+	if (!u->to_client && code == ECONNREFUSED)
 		udp_failed(u, s, code);
 }
 
 static void udp_flush(struct udp *u)
 {
-	struct udp_run *run = &u->run;
 	struct udp_session *s;
 
-	if (run->session == FLOW_NONE)
+	if (u->run_session == FLOW_NONE)
 		return;
-	s = &u->v[run->session];
-	run->session = FLOW_NONE; /* sending may close the session, which flushes */
-	udp_send_run(u, s, run);
-	for (unsigned i = 0; i < run->n; i++)
-		bufs_put(&u->loop->dgrams, run->buf[i]);
-	run->n = 0;
-}
-
-/* Whether @d can leave together with what the run has. */
-static bool udp_joins(const struct udp_run *run, const struct dgram *d, unsigned segments)
-{
-	uint32_t size = d->segment ? d->segment : d->len;
-
-	if (run->closed || d->len == 0 || run->n == UDP_RUN || run->segments + segments > UDP_RUN ||
-	    run->bytes + d->len > UDP_RUN_BYTES)
-		return false;
-	return size == run->segment || (!d->segment && size < run->segment);
+	s = &u->v[u->run_session];
+	u->run_session = FLOW_NONE; /* sending may close the session, which flushes */
+	udp_send_run(u, s);
+	udprun_clear(&u->run, &u->loop->dgrams);
 }
 
 /* Pass on what is in @buf. Takes it. */
 static void udp_pass(struct udp *u, struct udp_session *s, bool to_client, const struct dgram *d,
 		     buf_id buf)
 {
-	struct udp_run *run = &u->run;
-	unsigned segments = d->segment ? (d->len + d->segment - 1) / d->segment : 1;
 	uint32_t i = udp_index(u, s);
 
-	if (run->session != i || run->to_client != to_client || !udp_joins(run, d, segments)) {
+	if (u->run_session != i || u->to_client != to_client || !udprun_joins(&u->run, d))
 		udp_flush(u);
-		if (s->state != UDP_OPEN) {
-			bufs_put(&u->loop->dgrams, buf);
-			return;
-		}
-		run->session = i;
-		run->to_client = to_client;
-		run->segment = d->segment ? d->segment : d->len;
-		run->n = run->segments = 0;
-		run->bytes = 0;
+	if (s->state != UDP_OPEN) {
+		bufs_put(&u->loop->dgrams, buf);
+		return;
 	}
-	run->iov[run->n] = (struct iovec){ .iov_base = d->data, .iov_len = d->len };
-	run->buf[run->n++] = buf;
-	run->segments += segments;
-	run->bytes += d->len;
-	run->closed = d->len == 0 || run->bytes % run->segment != 0;
-	stats_add(&udp_stats(u, s)->datagrams[to_client ? SIDE_CONTAINER : SIDE_CLIENT], segments);
+	u->run_session = i;
+	u->to_client = to_client;
+	udprun_add(&u->run, d, buf);
 }
 
 /* ---------------------------------------------------------------- opening */
 
-static int udp_route(struct udp *u, const struct source_try *try, uint32_t *ret_route)
+static int udp_route(struct udp *u, struct udp_session *s, const struct source_try *try)
 {
-	struct addr client = try->source;
+	enum addr_family family = addr_family(&try->target);
+	bool own = addr_same_ip(&try->target, &u->tcp->targets.addr[family]);
+	struct udproute_key key = { .client = try->source,
+				    .source = try->target,
+				    .ifindex = own ? u->ifindex[family] : 0,
+				    .table = u->table + u->rule_table[s->rule] };
 	struct err err;
 	int ret;
 
-	*ret_route = UDPROUTE_NONE;
 	/* Its own loopback needs none; without transparency there is no table. */
 	if (!try->bind || !u->routes.open || addr_is_loopback(&try->source))
 		return 0;
-	client.port = 0;
-	ret = udproutes_get(&u->routes, &client, ret_route, &err);
+	key.client.port = key.source.port = 0;
+	ret = udproutes_get(&u->routes, &key, &s->route, &err);
 	if (ret < 0 && log_enabled(LOG_LEVEL_DEBUG))
 		log_debug("udp: %s", err.text);
 	return -ret;
@@ -385,7 +288,11 @@ static int udp_connect(int fd, const struct source_try *try)
 {
 	struct sockaddr_storage sa;
 	socklen_t len;
+	int zero = 0;
 
+	/* Any port must be one that nobody has, not even to share. */
+	if (!try->bind || try->source.port == 0)
+		setsockopt(fd, SOL_SOCKET, SO_REUSEADDR, &zero, sizeof(zero));
 	if (try->bind) {
 		len = addr_to_sockaddr(&try->source, &sa);
 		if (bind(fd, (struct sockaddr *)&sa, len) != 0)
@@ -395,40 +302,75 @@ static int udp_connect(int fd, const struct source_try *try)
 	return connect(fd, (struct sockaddr *)&sa, len) == 0 ? 0 : errno;
 }
 
-/* 0 or errno; then @s has no socket and no route. */
-static int udp_try(struct udp *u, struct udp_session *s, const struct source_try *try)
+/* Take the pair of addresses, if it is one that another session could have. */
+static bool udp_pair(struct udp *u, struct udp_session *s, const struct source_try *try)
 {
-	int fd, code;
+	if (!try->bind || try->source.port == 0)
+		return true;
+	if (!udppairs_take(u->pairs, &try->source, &try->target))
+		return false;
+	s->source = try->source;
+	s->target = try->target;
+	s->paired = true;
+	return true;
+}
 
-	fd = sockpool_get_now(u->tcp->sockets, SOCKPOOL_UDP, addr_family(&try->target));
-	u->waited = true;
-	if (fd < 0)
-		return -fd;
-	code = udp_route(u, try, &s->route);
+/* One try with one socket, the caller's also on failure. 0 or errno. */
+static int udp_try_socket(struct udp *u, struct udp_session *s, const struct source_try *try,
+			  int fd)
+{
+	struct sockaddr_storage sa;
+	socklen_t len = sizeof(sa);
+	struct addr own;
+	int code;
+
+	code = udp_pair(u, s, try) ? udp_route(u, s, try) : EADDRINUSE;
 	if (code == 0)
 		code = udp_connect(fd, try);
-	if (code == 0) {
-		s->fd = fd;
-		s->fate = (uint8_t)try->fate;
-		return 0;
+	/* The port that the kernel chose may be the target's: it would talk to itself. */
+	if (code == 0 && try->may_meet_itself &&
+	    getsockname(fd, (struct sockaddr *)&sa, &len) == 0 && addr_from_sockaddr(&sa, &own) &&
+	    addr_equal(&own, &try->target))
+		code = EADDRINUSE;
+	if (code != 0)
+		udp_leave(u, s);
+	return code;
+}
+
+/* 0 or errno; then @s has nothing in the container. */
+static int udp_try(struct udp *u, struct udp_session *s, const struct source_try *try)
+{
+	int fd[2] = { -1, -1 }, code = EADDRINUSE;
+
+	u->waited = true;
+	/* A second socket, while the first still has the port that met itself. */
+	for (int i = 0; i < 2 && code == EADDRINUSE && (i == 0 || try->may_meet_itself); i++) {
+		fd[i] = sockpool_get_now(u->tcp->sockets, SOCKPOOL_UDP, addr_family(&try->target));
+		code = fd[i] < 0 ? -fd[i] : udp_try_socket(u, s, try, fd[i]);
+		if (code == 0) {
+			s->fd = steal_fd(&fd[i]);
+			s->fate = (uint8_t)try->fate;
+		}
 	}
-	if (s->route != UDPROUTE_NONE)
-		udproutes_put(&u->routes, s->route);
-	s->route = UDPROUTE_NONE;
-	close(fd);
+	close_fd(&fd[0]);
+	close_fd(&fd[1]);
 	return code;
 }
 
 static int udp_climb(struct udp *u, struct udp_session *s)
 {
 	const struct rule *r = &u->conf->rules.v[s->rule];
+	struct udpfamily_key key = udp_family_key(u, s);
+	struct source_targets targets = u->tcp->targets;
 	struct source_try tries[SOURCE_TRIES];
 	int code = EADDRNOTAVAIL;
 	unsigned n, i = 0;
 
-	n = source_ladder(&u->conf->source, &u->tcp->targets, &s->client,
-			  r->has_target ? &r->target : NULL, rule_target_port(r, s->port),
-			  u->other_first[s->rule * ADDR_FAMILIES + addr_family(&s->client)], tries);
+	/* No rule can select answers from it (attach_add_udp()). */
+	if (key.port == UINT16_MAX)
+		targets.transparent = false;
+	n = source_ladder(&u->conf->source, &targets, &s->client, r->has_target ? &r->target : NULL,
+			  key.port, udpfamily_other_first(&u->family, &key, u->now), tries);
 	while (i < n) {
 		code = udp_try(u, s, &tries[i]);
 		if (code == 0)
@@ -464,16 +406,25 @@ static struct udp_session *udp_slot(struct udp *u)
 	return i == FLOW_NONE ? NULL : &u->v[i];
 }
 
-/* A slot within the limit of all flows, or NULL. */
+/* Count one more flow, within the limit of all. */
+static bool udp_count(struct udp *u)
+{
+	_Atomic uint32_t *n = u->tcp->n_flows;
+
+	if (atomic_fetch_add_explicit(n, 1, memory_order_relaxed) < u->tcp->max_flows)
+		return true;
+	atomic_fetch_sub_explicit(n, 1, memory_order_relaxed);
+	return false;
+}
+
+/* A counted slot, or NULL. */
 static struct udp_session *udp_new(struct udp *u)
 {
-	struct udp_session *s = NULL;
+	struct udp_session *s;
 
-	if (atomic_load_explicit(u->tcp->n_flows, memory_order_relaxed) >= u->tcp->max_flows)
-		udp_evict(u);
-	if (atomic_fetch_add_explicit(u->tcp->n_flows, 1, memory_order_relaxed) <
-	    u->tcp->max_flows + UDP_OVERLAP)
-		s = udp_slot(u);
+	if (!udp_count(u) && !(udp_evict(u) && udp_count(u)))
+		return NULL;
+	s = udp_slot(u);
 	if (!s)
 		atomic_fetch_sub_explicit(u->tcp->n_flows, 1, memory_order_relaxed);
 	return s;
@@ -565,6 +516,11 @@ void udp_from_client(struct udp *u, const struct udp_listener *l, buf_id buf)
 	udp_clock(u);
 
 	if (!dgram_parse(bufs_data(&u->loop->dgrams, buf), false, &d)) {
+		bufs_put(&u->loop->dgrams, buf);
+		return;
+	}
+	/* A broadcast or multicast comes to every socket of the port. */
+	if (d.group && !l->first) {
 		bufs_put(&u->loop->dgrams, buf);
 		return;
 	}
@@ -662,29 +618,30 @@ bool udp_is_empty(const struct udp *u)
 	return u->closing.head == FLOW_NONE;
 }
 
-void udp_retarget(struct udp *u, const struct source_targets *targets,
-		  const uint32_t ifindex[ADDR_FAMILIES])
+void udp_retarget(struct udp *u, const uint32_t ifindex[ADDR_FAMILIES])
 {
 	udp_close_all(u);
-	for (int i = 0; i < ADDR_FAMILIES; i++)
-		u->routes.via[i] = (struct udproute_via){ .source = targets->addr[i],
-							  .ifindex = ifindex[i] };
+	memcpy(u->ifindex, ifindex, sizeof(u->ifindex));
 }
 
-static int udp_init_routes(struct udp *u, uint32_t table, uint32_t metric, struct err *err)
+static int udp_init_netlink(struct udp *u, uint32_t metric, struct err *err)
 {
-	int fd;
+	int fd = sockpool_netlink(u->tcp->sockets, SOCKPOOL_DIAG);
+	int ret = 0;
 
-	if (table == 0)
-		return 0;
-	fd = sockpool_route_socket(u->tcp->sockets);
+	/* Without it, the client's family is the only one. */
+	if (fd >= 0)
+		ret = udpfamily_init(&u->family, fd, u->conf->rules.n, err);
+	if (ret < 0 || u->table == 0)
+		return ret;
+	fd = sockpool_netlink(u->tcp->sockets, SOCKPOOL_ROUTE);
 	if (fd < 0)
 		return err_sys(err, -fd, "netlink socket in the namespace");
-	return udproutes_init(&u->routes, fd, table, metric, u->max, err);
+	return udproutes_init(&u->routes, fd, metric, u->max, err);
 }
 
 int udp_init(struct udp *u, struct loop *loop, const struct conf *conf, struct stats *stats,
-	     uint32_t table, uint32_t metric, struct err *err)
+	     uint32_t metric, struct err *err)
 {
 	void *v;
 
@@ -692,7 +649,7 @@ int udp_init(struct udp *u, struct loop *loop, const struct conf *conf, struct s
 	u->conf = conf;
 	u->stats = stats;
 	u->max = u->tcp->max_flows + UDP_OVERLAP;
-	u->free = u->run.session = FLOW_NONE;
+	u->free = u->run_session = FLOW_NONE;
 	for (int i = 0; i < UDP_KINDS; i++) {
 		u->kind[i] = (struct udp_list){ .head = FLOW_NONE, .tail = FLOW_NONE };
 		u->timeout[i] = (i == UDP_LASTING ? conf->udp_lasting_timeout : conf->udp_timeout) *
@@ -705,21 +662,19 @@ int udp_init(struct udp *u, struct loop *loop, const struct conf *conf, struct s
 		 MAP_PRIVATE | MAP_ANONYMOUS | MAP_NORESERVE, -1, 0);
 	u->v = v == MAP_FAILED ? NULL : v;
 	u->hash = malloc((u->hash_mask + 1ul) * sizeof(*u->hash));
-	u->other_first = calloc((size_t)conf->rules.n * ADDR_FAMILIES + 1, sizeof(bool));
-	if (!u->v || !u->hash || !u->other_first)
+	if (!u->v || !u->hash)
 		return err_sys(err, ENOMEM, "UDP sessions");
 	memset(u->hash, 0xff, (u->hash_mask + 1ul) * sizeof(*u->hash));
-	return udp_init_routes(u, table, metric, err);
+	return udp_init_netlink(u, metric, err);
 }
 
 void udp_fini(struct udp *u)
 {
 	udproutes_fini(&u->routes);
+	udpfamily_fini(&u->family);
 	if (u->v)
 		munmap(u->v, u->max * sizeof(*u->v));
 	free(u->hash);
-	free(u->other_first);
 	u->v = NULL;
 	u->hash = NULL;
-	u->other_first = NULL;
 }

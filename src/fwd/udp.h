@@ -9,7 +9,6 @@
 
 #include <stdbool.h>
 #include <stdint.h>
-#include <sys/uio.h>
 
 #include "fwd/conf.h"
 #include "fwd/dgram.h"
@@ -17,9 +16,10 @@
 #include "fwd/sockpool.h"
 #include "fwd/stats.h"
 #include "fwd/tcp.h"
+#include "fwd/udpfamily.h"
+#include "fwd/udppairs.h"
 #include "fwd/udproute.h"
-
-#define UDP_RUN 64 /* segments of one send, at most (UDP_MAX_SEGMENTS of older kernels) */
+#include "fwd/udprun.h"
 
 /* How much a session is worth; the less, the sooner it ends. */
 enum udp_kind {
@@ -36,6 +36,7 @@ struct udp_session {
 	uint8_t kind;	/* enum udp_kind */
 	uint8_t fate;	/* enum source_fate */
 	bool receiving; /* OP_UDP_SESSION is in flight */
+	bool paired;	/* holds its pair of addresses (udppairs.h) */
 	uint16_t generation;
 	uint16_t port; /* host port */
 	uint32_t rule;
@@ -45,32 +46,21 @@ struct udp_session {
 	uint32_t route;	     /* reference in struct udproutes, or UDPROUTE_NONE */
 	int fd;		     /* owned */
 	struct addr client;
-	struct addr local; /* that the client sends to; its scope if that is link-local */
-	uint64_t last;	   /* now_ns() of the last datagram */
-	uint64_t touched;  /* when it took its place in the list */
+	struct addr source, target; /* in the container, while @paired */
+	struct addr local;	    /* that the client sends to; its scope if that is link-local */
+	uint64_t last;		    /* now_ns() of the last datagram */
+	uint64_t touched;	    /* when it took its place in the list */
 };
 
 struct udp_list {
 	uint32_t head, tail;
 };
 
-/* Datagrams of one session and direction that leave in one sendmsg(2). */
-struct udp_run {
-	uint32_t session; /* FLOW_NONE: empty */
-	bool to_client;
-	bool closed;	  /* the last datagram was shorter: no more can follow */
-	uint32_t segment; /* bytes of each but the last */
-	uint32_t bytes;
-	unsigned n; /* buffers */
-	unsigned segments;
-	struct iovec iov[UDP_RUN];
-	buf_id buf[UDP_RUN];
-};
-
 /* What the listeners of the worker are to UDP. */
 struct udp_listener {
-	int fd;	 /* not owned */
-	bool v6; /* an AF_INET6 socket */
+	int fd;	    /* not owned */
+	bool v6;    /* an AF_INET6 socket */
+	bool first; /* of the sockets that share the port */
 	uint32_t index, rule;
 	uint16_t port;
 };
@@ -88,10 +78,16 @@ struct udp {
 	uint64_t hash_key; /* random, so that nobody can make one long chain */
 	struct udp_list kind[UDP_KINDS];
 	struct udp_list closing;
-	struct udp_run run;
+	struct udprun run;    /* what leaves next, */
+	uint32_t run_session; /* of this session (FLOW_NONE: of none), */
+	bool to_client;	      /* this way */
 	struct udproutes routes;
-	bool *other_first; /* [rule][client's family] */
-	uint64_t now;	   /* of this batch; 0 before its first datagram */
+	struct udppairs *pairs;		 /* of all workers */
+	uint32_t table;			 /* the first for routes; 0: no routes */
+	const uint8_t *rule_table;	 /* [rule] which of them */
+	uint32_t ifindex[ADDR_FAMILIES]; /* of the device that has the container's address */
+	struct udpfamily family;
+	uint64_t now; /* of this batch; 0 before its first datagram */
 	uint64_t timeout[UDP_KINDS];
 	bool waited; /* sockets came outside of their turn */
 	/* The listener of a session, to answer through. */
@@ -100,12 +96,11 @@ struct udp {
 };
 
 /*
- * Set up; the caller has filled in @tcp, @listener_of and @ctx. Routes of clients go
- * to @table in the container (0: no routes) with a @metric that is this thread's
- * own. Nothing may have been asked of the socket pool yet. 0 or -errno with @err.
+ * Set up; the caller has filled in @tcp, @pairs, @table, @rule_table, @listener_of and
+ * @ctx. Routes of clients have a @metric that is this thread's own. Nothing may have been asked of the socket pool yet. 0 or -errno with @err.
  */
 int udp_init(struct udp *u, struct loop *loop, const struct conf *conf, struct stats *stats,
-	     uint32_t table, uint32_t metric, struct err *err);
+	     uint32_t metric, struct err *err);
 void udp_fini(struct udp *u);
 
 /* After a batch of completions: send what is gathered. */
@@ -120,11 +115,10 @@ void udp_from_container(struct udp *u, struct loop_ref ref, int res, buf_id buf)
 int udp_fd_of(struct udp *u, struct loop_ref ref);
 
 /*
- * The container is reached at @targets, by the devices @ifindex. Sessions end: the next
- * datagram of a client opens a new one.
+ * The container is reached elsewhere (@tcp's targets), by the devices @ifindex.
+ * Sessions end: the next datagram of a client opens a new one.
  */
-void udp_retarget(struct udp *u, const struct source_targets *targets,
-		  const uint32_t ifindex[ADDR_FAMILIES]);
+void udp_retarget(struct udp *u, const uint32_t ifindex[ADDR_FAMILIES]);
 
 /* End all sessions, or those of listener @index, which is going. */
 void udp_close_all(struct udp *u);

@@ -22,15 +22,13 @@
 
 #define UDPROUTE_LO 1u /* ifindex of lo, in every namespace */
 
-int udproutes_init(struct udproutes *r, int fd, uint32_t table, uint32_t metric, uint32_t max,
-		   struct err *err)
+int udproutes_init(struct udproutes *r, int fd, uint32_t metric, uint32_t max, struct err *err)
 {
 	int ret = nl_adopt(&r->nl, fd, err);
 
 	if (ret < 0)
 		return ret;
 	r->open = true;
-	r->table = table;
 	r->metric = metric;
 	r->max = max;
 	r->free = UDPROUTE_NONE;
@@ -55,9 +53,16 @@ void udproutes_fini(struct udproutes *r)
 	r->hash = NULL;
 }
 
-static uint32_t *udproute_bucket(const struct udproutes *r, const struct addr *client)
+static uint32_t *udproute_bucket(const struct udproutes *r, const struct addr *client,
+				 uint32_t table)
 {
-	return &r->hash[hash_bytes(r->hash_key, client->ip, sizeof(client->ip)) & r->hash_mask];
+	struct {
+		uint8_t ip[16];
+		uint32_t table, scope;
+	} key = { .table = table, .scope = client->scope };
+
+	memcpy(key.ip, client->ip, sizeof(key.ip));
+	return &r->hash[hash_bytes(r->hash_key, &key, sizeof(key)) & r->hash_mask];
 }
 
 static struct nl_ip udproute_ip(const struct addr *a, bool host)
@@ -70,20 +75,18 @@ static struct nl_ip udproute_ip(const struct addr *a, bool host)
 }
 
 /* Add or delete the routes of one client. */
-static int udproute_change(struct udproutes *r, const struct addr *client, bool add,
-			   struct err *err)
+static int udproute_change(struct udproutes *r, const struct udproute *p, bool add, struct err *err)
 {
-	const struct udproute_via *via = &r->via[addr_family(client)];
-	struct nl_route route = { .dst = udproute_ip(client, true),
-				  .src = udproute_ip(&via->source, false),
-				  .table = r->table,
+	struct nl_route route = { .dst = udproute_ip(&p->client, true),
+				  .src = udproute_ip(&p->source, false),
+				  .table = p->table,
 				  .protocol = ATTACH_PROTOCOL };
 	int ret = 0;
 
 	for (int i = 0; ret == 0 && i < 2; i++) {
-		route.oif = i == 0 ? UDPROUTE_LO : via->ifindex;
+		route.oif = i == 0 ? UDPROUTE_LO : p->ifindex;
 		route.metric = 2 * r->metric + (uint32_t)i;
-		if (i == 1 && (via->ifindex == UDPROUTE_LO || via->ifindex == 0))
+		if (i == 1 && (p->ifindex == UDPROUTE_LO || p->ifindex == 0))
 			break;
 		ret = add ? nl_route_add(&r->nl, &route, NULL, err)
 			  : nl_route_del(&r->nl, &route, NULL, err);
@@ -102,23 +105,33 @@ static uint32_t udproute_slot(struct udproutes *r)
 	return i;
 }
 
-int udproutes_get(struct udproutes *r, const struct addr *client, uint32_t *ret_route,
+int udproutes_get(struct udproutes *r, const struct udproute_key *key, uint32_t *ret_route,
 		  struct err *err)
 {
-	uint32_t *bucket = udproute_bucket(r, client), i;
+	struct udproute p = { .client = key->client,
+			      .source = key->source,
+			      .table = key->table,
+			      .ifindex = key->ifindex };
+	uint32_t *bucket = udproute_bucket(r, &p.client, p.table), i;
+	struct err ignored;
 	int ret;
 
 	for (i = *bucket; i != UDPROUTE_NONE; i = r->v[i].chain)
-		if (memcmp(r->v[i].client.ip, client->ip, sizeof(client->ip)) == 0)
+		if (addr_same_ip(&r->v[i].client, &p.client) && r->v[i].table == p.table)
 			break;
 	if (i == UDPROUTE_NONE) {
-		ret = udproute_change(r, client, true, err);
-		if (ret < 0)
-			return ret;
 		i = udproute_slot(r);
 		if (i == UDPROUTE_NONE)
 			return err_set(err, ENOSPC, "too many UDP clients");
-		r->v[i] = (struct udproute){ .client = *client, .chain = *bucket };
+		ret = udproute_change(r, &p, true, err);
+		if (ret < 0) {
+			udproute_change(r, &p, false, &ignored); /* the first of the two */
+			r->v[i].chain = r->free;
+			r->free = i;
+			return ret;
+		}
+		r->v[i] = p;
+		r->v[i].chain = *bucket;
 		*bucket = i;
 	}
 	r->v[i].users++;
@@ -134,8 +147,9 @@ void udproutes_put(struct udproutes *r, uint32_t route)
 
 	if (--p->users > 0)
 		return;
-	udproute_change(r, &p->client, false, &ignored);
-	for (link = udproute_bucket(r, &p->client); *link != route; link = &r->v[*link].chain)
+	udproute_change(r, p, false, &ignored);
+	for (link = udproute_bucket(r, &p->client, p->table); *link != route;
+	     link = &r->v[*link].chain)
 		;
 	*link = p->chain;
 	p->chain = r->free;

@@ -18,39 +18,41 @@
 
 struct udproute {
 	struct addr client; /* port 0 */
-	uint32_t users;	    /* 0: the slot is free */
+	struct addr source; /* that answers leave from */
+	uint32_t table;
+	uint32_t ifindex;
+	uint32_t users; /* 0: the slot is free */
 	uint32_t chain;
-};
-
-/* How the container is reached, for the routes. */
-struct udproute_via {
-	struct addr source; /* the container's address */
-	uint32_t ifindex;   /* of the device that has it; 1 is lo */
 };
 
 struct udproutes {
 	struct nl nl; /* in the container */
 	bool open;
-	uint32_t table;
 	uint32_t metric;
 	struct udproute *v;
 	uint32_t max, used, free;
 	uint32_t *hash;
 	uint32_t hash_mask;
 	uint64_t hash_key;
-	struct udproute_via via[ADDR_FAMILIES];
 };
 
 /* Takes @fd, a NETLINK_ROUTE socket in the container, also on failure. 0 or -errno with @err. */
-int udproutes_init(struct udproutes *r, int fd, uint32_t table, uint32_t metric, uint32_t max,
-		   struct err *err);
+int udproutes_init(struct udproutes *r, int fd, uint32_t metric, uint32_t max, struct err *err);
 void udproutes_fini(struct udproutes *r);
 
+/* A route that a session wants. */
+struct udproute_key {
+	struct addr client; /* its port does not matter */
+	struct addr source; /* the container's address that the session leads to */
+	uint32_t ifindex;   /* of the device that has it; 1 is lo; 0: not known */
+	uint32_t table;
+};
+
 /*
- * One more session of @client, whose port does not matter: there is a route when this returns. 0 and
- * *@ret_route, or -errno with @err.
+ * One session more: there is a route when this returns. 0 and *@ret_route, or
+ * -errno with @err.
  */
-int udproutes_get(struct udproutes *r, const struct addr *client, uint32_t *ret_route,
+int udproutes_get(struct udproutes *r, const struct udproute_key *key, uint32_t *ret_route,
 		  struct err *err);
 
 /* One session less; the route goes with the last. */

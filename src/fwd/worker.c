@@ -38,7 +38,8 @@ struct listener {
 	uint16_t generation;
 	bool armed;
 	bool udp;
-	bool v6; /* an AF_INET6 socket */
+	bool v6;    /* an AF_INET6 socket */
+	bool first; /* of the sockets that share the port */
 };
 
 enum mail_kind { MAIL_LISTEN, MAIL_UNLISTEN, MAIL_RETARGET, MAIL_STOP };
@@ -48,6 +49,7 @@ struct mail {
 	int fd;
 	uint32_t rule;
 	uint16_t port;
+	bool first;
 	struct source_targets targets;
 	uint32_t ifindex[ADDR_FAMILIES];
 };
@@ -167,6 +169,7 @@ static void worker_add_listener(struct worker *w, const struct mail *m)
 					     .port = m->port,
 					     .udp = worker_proto(w, m->rule) == PROTO_UDP,
 					     .v6 = worker_is_v6(m->fd),
+					     .first = m->first,
 					     .generation = w->listeners[i].generation };
 	if (w->stop_by)
 		worker_drop_listener(w, &w->listeners[i]);
@@ -235,9 +238,12 @@ static void worker_udp_listener(const struct worker *w, uint32_t i, struct udp_l
 {
 	const struct listener *l = &w->listeners[i];
 
-	*ret = (struct udp_listener){
-		.fd = l->fd, .v6 = l->v6, .index = i, .rule = l->rule, .port = l->port
-	};
+	*ret = (struct udp_listener){ .fd = l->fd,
+				      .v6 = l->v6,
+				      .first = l->first,
+				      .index = i,
+				      .rule = l->rule,
+				      .port = l->port };
 }
 
 static void worker_on_datagram(void *ctx, struct loop_ref ref, int res, buf_id buf)
@@ -320,7 +326,7 @@ static void worker_read_mail(struct worker *w, const struct mail *m)
 	case MAIL_RETARGET:
 		w->tcp.targets = m->targets;
 		if (w->shared->udp)
-			udp_retarget(&w->udp, &m->targets, m->ifindex);
+			udp_retarget(&w->udp, m->ifindex);
 		break;
 	case MAIL_STOP:
 		worker_begin_stop(w);
@@ -498,11 +504,14 @@ static int worker_init_udp(struct worker *w, struct err *err)
 	int ret;
 
 	w->udp.tcp = &w->tcp;
+	w->udp.pairs = &s->pairs;
+	w->udp.table = s->udp_table;
+	w->udp.rule_table = s->rule_table;
 	w->udp.listener_of = worker_find_listener;
 	w->udp.ctx = w;
-	ret = udp_init(&w->udp, &w->loop, s->conf, &w->stats, s->udp_table, w->index + 1, err);
+	ret = udp_init(&w->udp, &w->loop, s->conf, &w->stats, w->index + 1, err);
 	if (ret == 0)
-		udp_retarget(&w->udp, &s->targets, s->ifindex);
+		udp_retarget(&w->udp, s->ifindex);
 
 	return ret;
 }
@@ -619,10 +628,13 @@ int worker_start(struct worker_shared *shared, unsigned index, int agent_channel
 	return 0;
 }
 
-void worker_listen(struct worker *w, int fd, uint32_t rule, uint16_t port)
+void worker_listen(struct worker *w, int fd, uint32_t rule, uint16_t port, bool first)
 {
-	if (!worker_post(
-		    w, &(struct mail){ .kind = MAIL_LISTEN, .fd = fd, .rule = rule, .port = port }))
+	struct mail m = {
+		.kind = MAIL_LISTEN, .fd = fd, .rule = rule, .port = port, .first = first
+	};
+
+	if (!worker_post(w, &m))
 		close(fd);
 }
 

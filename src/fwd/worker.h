@@ -28,7 +28,9 @@ struct worker_shared {
 	_Atomic uint32_t n_flows;
 	struct source_targets targets;	 /* at start */
 	uint32_t ifindex[ADDR_FAMILIES]; /* of the devices that have them, at start */
-	uint32_t udp_table;		 /* for routes to UDP clients, or 0 */
+	uint32_t udp_table;		 /* the first for routes to UDP clients, or 0 */
+	uint8_t *rule_table;		 /* [rule] which of them */
+	struct udppairs pairs;		 /* with UDP rules */
 	bool tcp, udp;			 /* rules of these there are */
 };
 
@@ -43,10 +45,11 @@ int worker_start(struct worker_shared *shared, unsigned index, int agent_channel
 		 struct worker **ret, struct err *err);
 
 /*
- * Hand it a listening socket: it is the worker's now. To close it again, shut
+ * Hand it a listening socket, @first of those that share a port: it is the
+ * worker's now. To close it again, shut
  * it down (shutdown(2)): the worker notices.
  */
-void worker_listen(struct worker *w, int fd, uint32_t rule, uint16_t port);
+void worker_listen(struct worker *w, int fd, uint32_t rule, uint16_t port, bool first);
 
 /* Close the UDP socket that was handed over as @rule's @port, and end its sessions. */
 void worker_unlisten(struct worker *w, uint32_t rule, uint16_t port);

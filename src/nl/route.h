@@ -49,6 +49,8 @@ int nl_rule_del(struct nl *nl, const struct nl_rule *r, bool *ret_changed, struc
 /* How many rules of @family carry @protocol, or -errno. */
 int nl_rule_count(struct nl *nl, int family, uint8_t protocol, struct err *err);
 
-/* Delete every rule of @family that carries @protocol and has @priority. Their number, or -errno.
+/*
+ * Delete every rule of @family that carries @protocol and has @priority. Their
+ * number, or -errno.
  */
 int nl_rule_flush(struct nl *nl, int family, uint8_t protocol, uint32_t priority, struct err *err);

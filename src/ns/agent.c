@@ -100,17 +100,26 @@ static void agent_tune_udp(int fd)
 	setsockopt(fd, SOL_SOCKET, SO_SNDBUF, &size, sizeof(size));
 }
 
+static int agent_open(enum agent_kind kind, enum agent_family family)
+{
+	static const struct {
+		int type, protocol;
+	} kinds[] = {
+		[AGENT_TCP] = { SOCK_STREAM, 0 },
+		[AGENT_UDP] = { SOCK_DGRAM, 0 },
+		[AGENT_ROUTE] = { SOCK_RAW, NETLINK_ROUTE },
+		[AGENT_DIAG] = { SOCK_RAW, NETLINK_SOCK_DIAG },
+	};
+	_Static_assert(ARRAY_SIZE(kinds) == AGENT_KINDS, "a row for each kind");
+	int af = kind >= AGENT_ROUTE ? AF_NETLINK : family == AGENT_V4 ? AF_INET : AF_INET6;
+
+	return socket(af, kinds[kind].type | SOCK_NONBLOCK | SOCK_CLOEXEC, kinds[kind].protocol);
+}
+
 /* A socket as every flow wants it. */
 static int agent_socket(const struct agent_child *c, enum agent_kind kind, enum agent_family family)
 {
-	int fd = socket(kind == AGENT_ROUTE  ? AF_NETLINK
-			: family == AGENT_V4 ? AF_INET
-					     : AF_INET6,
-			(kind == AGENT_ROUTE ? SOCK_RAW
-			 : kind == AGENT_UDP ? SOCK_DGRAM
-					     : SOCK_STREAM) |
-				SOCK_NONBLOCK | SOCK_CLOEXEC,
-			kind == AGENT_ROUTE ? NETLINK_ROUTE : 0);
+	int fd = agent_open(kind, family);
 	uint32_t mark = attach_mark(&c->attach);
 	int one = 1;
 
@@ -120,7 +129,7 @@ static int agent_socket(const struct agent_child *c, enum agent_kind kind, enum 
 		agent_tune_tcp(fd);
 	else if (kind == AGENT_UDP)
 		agent_tune_udp(fd);
-	if (!c->attach.transparent || kind == AGENT_ROUTE)
+	if (!c->attach.transparent || kind >= AGENT_ROUTE)
 		return fd;
 	setsockopt(fd, SOL_SOCKET, SO_REUSEADDR, &one, sizeof(one));
 	if (setsockopt(fd, SOL_SOCKET, SO_MARK, &mark, sizeof(mark)) != 0 ||

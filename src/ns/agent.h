@@ -28,6 +28,7 @@ enum agent_kind {
 	AGENT_TCP,
 	AGENT_UDP,
 	AGENT_ROUTE, /* NETLINK_ROUTE; the family does not matter */
+	AGENT_DIAG,  /* NETLINK_SOCK_DIAG, likewise */
 	AGENT_KINDS
 };
 

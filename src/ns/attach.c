@@ -65,7 +65,7 @@ uint32_t attach_mark(const struct attach *a)
 
 uint32_t attach_udp_table(const struct attach *a)
 {
-	return a->udp && a->transparent ? ATTACH_UDP_BASE + a->place : 0;
+	return a->udp && a->transparent ? ATTACH_UDP_BASE + a->place * ATTACH_UDP_TABLES : 0;
 }
 
 /* ---------------------------------------------------------------- places */
@@ -162,7 +162,9 @@ static void attach_flush(struct attach *a, uint8_t family)
 	nl_rule_flush(&a->nl, family, ATTACH_PROTOCOL, ATTACH_PRIORITY + a->place, &ignored);
 	nl_rule_flush(&a->nl, family, ATTACH_PROTOCOL, ATTACH_UDP_PRIORITY + a->place, &ignored);
 	nl_route_flush(&a->nl, family, ATTACH_BASE + a->place, ATTACH_PROTOCOL, &ignored);
-	nl_route_flush(&a->nl, family, ATTACH_UDP_BASE + a->place, ATTACH_PROTOCOL, &ignored);
+	for (uint32_t i = 0; i < ATTACH_UDP_TABLES; i++)
+		nl_route_flush(&a->nl, family, ATTACH_UDP_BASE + a->place * ATTACH_UDP_TABLES + i,
+			       ATTACH_PROTOCOL, &ignored);
 }
 
 /* Rule and route by lo. */
@@ -282,7 +284,7 @@ static int attach_add_udp(struct attach *a, const struct attach_ports *udp, unsi
 
 		r.fwmark = 0;
 		r.priority = ATTACH_UDP_PRIORITY + a->place;
-		r.table = ATTACH_UDP_BASE + a->place;
+		r.table = ATTACH_UDP_BASE + a->place * ATTACH_UDP_TABLES + udp[i / 2].table;
 		r.ip_proto = IPPROTO_UDP;
 		strcpy(r.iif, "lo");
 		r.sport_first = udp[i / 2].first;

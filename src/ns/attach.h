@@ -25,7 +25,10 @@ enum attach_sysctl {
 /* UDP ports that applications answer from. */
 struct attach_ports {
 	uint16_t first, last;
+	uint8_t table; /* below ATTACH_UDP_TABLES: one for each address they answer from */
 };
+
+#define ATTACH_UDP_TABLES 8u
 
 struct attach {
 	struct nl nl;		      /* route socket in the namespace */
@@ -63,5 +66,5 @@ void attach_stop(struct attach *a);
 /* The mark of our sockets in there. */
 uint32_t attach_mark(const struct attach *a);
 
-/* The table for routes to UDP clients; 0 without UDP. */
+/* The first of ATTACH_UDP_TABLES tables for routes to UDP clients; 0 without UDP. */
 uint32_t attach_udp_table(const struct attach *a);
