@@ -188,7 +188,7 @@ static void worker_listener_failed(struct worker *w, struct listener *l, int cod
 		worker_drop_listener(w, l);
 		return;
 	}
-	if (l->udp) {
+	if (l->udp && code != ENOMEM && code != ENOBUFS) {
 		/* An error of an earlier datagram, not of the socket. */
 		worker_arm(w, (uint32_t)(l - w->listeners));
 		return;

@@ -337,7 +337,92 @@ struct stream {
 /* Move all of them at once; true if every byte arrived as sent. Prints why not. */
 bool streams_run(struct stream *s, unsigned n, int timeout_ms);
 
+/* ------------------------------------------------------------ datagrams */
+
+/*
+ * A client is a connected socket, which takes answers from the address that it
+ * sends to alone. An app is bound and not connected, and without SO_REUSEADDR: a
+ * port that it has on all addresses nobody else can have.
+ */
+int udp_client(const struct ns *ns, const char *sip, int sport, const char *ip, int port);
+int udp_app(const struct ns *ns, const char *ip, int port);
+int udp_app_reusable(const struct ns *ns, const char *ip, int port); /* with SO_REUSEADDR */
+
+/* Bind as it is, without SO_REUSEADDR; 0 or -errno. */
+int udp_bind(int fd, const char *ip, int port);
+
+/* Many clients at once, from ports that the kernel chooses. */
+void udp_clients(const struct ns *ns, const char *ip, int port, int *fds, unsigned n);
+
+/* What arrived by one read. */
+struct udp_in {
+	char ip[64]; /* of the sender */
+	int port;
+	size_t len;
+	unsigned segment; /* if UDP_GRO has put several together; else 0 */
+	struct sockaddr_storage sa;
+	socklen_t sa_len;
+	char control[256]; /* pktinfo, if asked for, as an answer takes it */
+	size_t control_len;
+	uint8_t data[65536];
+};
+
+void udp_want_pktinfo(int fd);
+void udp_want_gro(int fd);
+
+/* The next datagram, valid until the next call; NULL if none comes, with errno. */
+const struct udp_in *udp_get(int fd, int timeout_ms);
+
+/* Answer what udp_get() gave: to the sender, from the address of its pktinfo. 0 or -errno. */
+int udp_answer(int fd, const struct udp_in *in, const void *data, size_t len);
+
+/* Send, connected or (@ip not NULL) to an address. 0 or -errno. */
+int udp_put(int fd, const char *ip, int port, const void *data, size_t len);
+
+/* The same in segments of @segment bytes, by UDP_SEGMENT. */
+int udp_put_segments(int fd, const void *data, size_t len, unsigned segment);
+
+/*
+ * One question and its answer, both made for this call: what the app saw of the
+ * client, as endpoint(); or what was missing, as a text that is none. Datagrams that
+ * are left over from before are passed over; wrong ones fail the test.
+ */
+const char *udp_ask(int client, int app);
+
+/* The question alone: what the app saw of the client, or what was missing. */
+const char *udp_tell(int client, int app);
+
+/* Does the app answer at all, asked up to five times? */
+bool udp_serves(int client, int app);
+
+/* Nothing arrives at @fd for 50 ms. */
+bool udp_silent(int fd);
+
+/* Bytes that depend on @seed and on their place. */
+void udp_fill(void *data, size_t len, unsigned seed);
+bool udp_filled(const void *data, size_t len, unsigned seed);
+
+/* A second container on the bridge of CT_BRIDGE; and its addresses. */
+struct ns world_neighbour(struct world *w);
+extern const char *const NEIGHBOUR[2]; /* 198.18.99.3, fd00:99::3 */
+extern const char *const BRIDGE[2];    /* 198.18.99.1, fd00:99::1: of the bridge, in w->mid */
+
+/* Does the container route what goes to @ip back to us? */
+bool ct_has_route(struct world *w, const char *ip);
+
+/* Wait (5 s) until fwd has no UDP session left. */
+bool udp_all_ended(struct world *w);
+
 /* ------------------------------------------------------------ between lib_*.c only */
+
+struct end {
+	char ip[64];
+	int port;
+};
+
+socklen_t to_sockaddr(const char *ip, int port, struct sockaddr_storage *ret);
+struct end end_of(const struct sockaddr_storage *sa, socklen_t len);
+int family_of(const char *ip);
 
 /* In a child: enter for good. 0 or -errno. */
 int ns_enter(const struct ns *ns);

@@ -14,7 +14,7 @@
 
 /* ------------------------------------------------------------ addresses */
 
-static socklen_t to_sockaddr(const char *ip, int port, struct sockaddr_storage *ret)
+socklen_t to_sockaddr(const char *ip, int port, struct sockaddr_storage *ret)
 {
 	struct addrinfo hints = { .ai_flags = AI_NUMERICHOST | AI_NUMERICSERV,
 				  .ai_socktype = SOCK_STREAM };
@@ -32,7 +32,7 @@ static socklen_t to_sockaddr(const char *ip, int port, struct sockaddr_storage *
 	return len;
 }
 
-static int family_of(const char *ip)
+int family_of(const char *ip)
 {
 	return strchr(ip, ':') ? AF_INET6 : AF_INET;
 }
@@ -47,12 +47,7 @@ const char *endpoint(const char *ip, int port)
 	return s;
 }
 
-struct end {
-	char ip[NI_MAXHOST];
-	int port;
-};
-
-static struct end end_of(const struct sockaddr_storage *sa, socklen_t len)
+struct end end_of(const struct sockaddr_storage *sa, socklen_t len)
 {
 	struct end e;
 	char port[8];

@@ -42,6 +42,8 @@ const char *const CLIENT_B[2] = { "198.18.2.2", "fd00:2::2" };
 const char *const CT[2] = { "198.18.99.2", "fd00:99::2" };
 const char *const LOOP[2] = { "127.0.0.1", "::1" };
 const char *const ANY[2] = { "0.0.0.0", "::" };
+const char *const NEIGHBOUR[2] = { "198.18.99.3", "fd00:99::3" };
+const char *const BRIDGE[2] = { "198.18.99.1", "fd00:99::1" };
 const char *const DUMMY[2] = { "192.0.0.8", "100:0:0:1::1" };
 
 static struct world the_world = {
@@ -407,6 +409,21 @@ static void make_ct(struct world *w, enum ct_kind kind)
 		ns_ip(&w->ct, eth0);
 		break;
 	}
+}
+
+struct ns world_neighbour(struct world *w)
+{
+	static const char own[] = "link set lo up\n"
+				  "addr add 198.18.99.3/24 dev eth0\n"
+				  "addr add fd00:99::3/64 dev eth0 nodad\n"
+				  "link set eth0 up\n";
+	struct ns n = ns_new_net(&w->mid);
+
+	ns_call(&n, basics_inside, NULL);
+	veth(&w->mid, "ct1", &n, "eth0");
+	ns_ip(&w->mid, "link set ct1 master br0\nlink set ct1 up\n");
+	ns_ip(&n, own);
+	return n;
 }
 
 /* ------------------------------------------------------------ up and down */
