@@ -5,8 +5,9 @@
 VERSION  := 0.1.0
 PREFIX   ?= /usr/local
 BINDIR   ?= $(PREFIX)/bin
-MANDIR   ?= $(PREFIX)/share/man
 DATADIR  ?= $(PREFIX)/share
+MANDIR   ?= $(DATADIR)/man
+DOCDIR   ?= $(DATADIR)/doc/fwd
 DESTDIR  ?=
 
 CC       ?= cc
@@ -21,6 +22,12 @@ BASE_CFLAGS = -std=gnu11 -pthread $(WARN) $(DEFS) $(shell $(PKG) --cflags $(LIBS
 LDLIBS    = $(shell $(PKG) --libs $(LIBS)) -pthread
 HARDEN   ?= -fstack-protector-strong -D_FORTIFY_SOURCE=2 -fPIE
 HARDEN_LD ?= -pie -Wl,-z,relro,-z,now
+
+CLANG_FORMAT ?= clang-format
+CLANG_TIDY   ?= clang-tidy
+CPPCHECK     ?= cppcheck
+FUZZ_CC      ?= clang
+FUZZ_SECONDS ?= 30
 
 Q := $(if $(V),,@)
 say = $(if $(V),,@printf '  %-7s %s\n' $(1) $(2))
@@ -43,7 +50,7 @@ UNIT_OBJ := $(UNIT_SRC:%.c=$(BUILD)/%.o)
 TEST_LIBS = $(shell $(PKG) --libs criterion)
 
 # ---------------------------------------------------------------- the program
-all: $(BUILD)/fwd ## build build/fwd
+all: $(BUILD)/fwd ## build build/fwd (the default)
 
 $(BUILD)/fwd: $(OBJS)
 	$(call say,LD,$@)
@@ -58,7 +65,28 @@ $(BUILD)/%.o: %.c
 	$(Q)mkdir -p $(@D)
 	$(Q)$(CC) $(BASE_CFLAGS) $(HARDEN) $(CFLAGS) -MMD -MP -c -o $@ $<
 
+# ---------------------------------------------------------------- set-up
+# Targets that need more than a compiler install it by tests/deps, which says
+# what it is about to do, and does nothing where nothing is missing.
+deps: ## install what building needs
+	$(Q)tests/deps build
+
+deps-dev: ## install what testing, checking and measuring need, too
+	$(Q)tests/deps build test demo namespaces fuzz lint man bench
+
+demo: ## see it work: two hosts, a rootless container, nginx in it
+	$(Q)tests/deps build demo namespaces
+	$(Q)$(MAKE) --no-print-directory all
+	$(Q)BUILD=$(BUILD) tests/demo.sh
+
 # ---------------------------------------------------------------- tests
+tests: $(BUILD)/fwd $(UNIT) $(INTEG) $(PROBES) ## build every test
+
+check: ## install what is missing, build, run every test
+	$(Q)tests/deps build test namespaces
+	$(Q)$(MAKE) --no-print-directory tests
+	$(Q)BUILD=$(BUILD) tests/run
+
 $(BUILD)/tests/unit/test_%: $(BUILD)/tests/unit/test_%.o $(UNIT_OBJ) $(BUILD)/libfwd.a
 	$(call say,LD,$@)
 	$(Q)$(CC) $(CFLAGS) $(HARDEN_LD) $(LDFLAGS) -o $@ $^ $(LDLIBS) $(TEST_LIBS)
@@ -71,15 +99,136 @@ $(BUILD)/tests/kernel/%: $(BUILD)/tests/kernel/%.o
 	$(call say,LD,$@)
 	$(Q)$(CC) $(CFLAGS) $(HARDEN_LD) $(LDFLAGS) -o $@ $^ $(LDLIBS)
 
+# The same suite, built and run with a sanitizer. LIMIT: everything is slower.
+# Criterion leaks a little itself.
+comma := ,
+SANITIZED = HARDEN= HARDEN_LD= CFLAGS='-O1 -g -fno-omit-frame-pointer -fsanitize=$(1)'
+
+asan: ## run every test with AddressSanitizer and UBSan
+	$(Q)tests/deps build test namespaces
+	$(Q)$(MAKE) --no-print-directory BUILD=build-asan \
+		$(call SANITIZED,address$(comma)undefined -fno-sanitize-recover=undefined) tests
+	$(Q)supp=$$(mktemp); trap 'rm -f "$$supp"' EXIT; \
+		chmod 644 "$$supp"; echo leak:libcriterion >"$$supp"; \
+		LSAN_OPTIONS=suppressions=$$supp:print_suppressions=0 \
+		BUILD=build-asan LIMIT=600 tests/run
+
+# Only fwd has threads, and Criterion does not run under TSan: so fwd alone is built
+# with it, and run by the plain suites. Without address randomisation: TSan wants
+# fixed ranges for itself.
+tsan: ## run the integration tests against fwd with ThreadSanitizer
+	$(Q)tests/deps build test namespaces
+	$(Q)$(MAKE) --no-print-directory tests
+	$(Q)$(MAKE) --no-print-directory BUILD=build-tsan $(call SANITIZED,thread) \
+		LDFLAGS='tests/tsan/fork.c -Wl,--wrap=fork' all
+	$(Q)FWD=$(CURDIR)/build-tsan/fwd TSAN_OPTIONS=halt_on_error=1 BUILD=$(BUILD) LIMIT=600 \
+		setarch -R tests/run $(INTEG)
+
 # A fuzz target includes the module that it fuzzes.
-FUZZ_CC ?= clang
-FUZZ_SECONDS ?= 30
 $(BUILD)/tests/fuzz/fuzz_%: tests/fuzz/fuzz_%.c $(SRCS) $(HEADERS)
 	$(call say,FUZZ,$@)
 	$(Q)mkdir -p $(@D)
-	$(Q)$(FUZZ_CC) -std=gnu11 $(DEFS) -g -O1 -fsanitize=fuzzer,address,undefined -o $@ $<
+	$(Q)$(FUZZ_CC) -std=gnu11 $(DEFS) -g -O1 -fsanitize=fuzzer,address,undefined \
+		-fno-sanitize-recover=undefined -o $@ $<
 
-tests: $(BUILD)/fwd $(UNIT) $(INTEG) $(PROBES) ## build every test
+fuzz: ## fuzz each target for FUZZ_SECONDS, from a copy of its corpus
+	$(Q)tests/deps build fuzz
+	$(Q)$(MAKE) --no-print-directory $(FUZZERS)
+	$(Q)set -e; tmp=$$(mktemp -d); trap 'rm -rf "$$tmp"' EXIT; \
+	for f in $(FUZZERS); do \
+		name=$${f##*/fuzz_}; mkdir "$$tmp/$$name"; \
+		cp -r tests/fuzz/corpus/$$name/. "$$tmp/$$name"; \
+		printf '  %-7s %s for %s s\n' FUZZ "$$name" $(FUZZ_SECONDS); \
+		$$f -max_total_time=$(FUZZ_SECONDS) -artifact_prefix=$(BUILD)/fuzz-$$name- \
+			"$$tmp/$$name" >"$$tmp/$$name.log" 2>&1 </dev/null || \
+			{ tail -n 60 "$$tmp/$$name.log"; exit 1; }; \
+		tail -n 1 "$$tmp/$$name.log"; \
+	done
 
--include $(shell [ -d $(BUILD) ] && find $(BUILD) -name '*.d')
+# ---------------------------------------------------------------- static checks
+C_FILES  := $(SRCS) $(sort $(wildcard tests/*/*.c bench/*.c))
+TIDY_SRC ?= $(SRCS)
+
+headers: ## compile each header alone
+	$(Q)tests/deps build test
+	$(Q)set -e; for h in $(HEADERS); do \
+		printf '#include "%s"\n' "$$h" | $(CC) $(BASE_CFLAGS) -I. -Werror \
+			-fsyntax-only -x c - || { echo "$$h does not stand alone" >&2; exit 1; }; \
+	done
+	$(call say,HEADERS,"$(words $(HEADERS)) stand alone")
+
+format: ## format every C file
+	$(Q)tests/deps lint
+	$(Q)$(CLANG_FORMAT) -i $(C_FILES) $(HEADERS)
+
+format-check: ## say which C files are not formatted
+	$(Q)tests/deps lint
+	$(Q)$(CLANG_FORMAT) --dry-run --Werror $(C_FILES) $(HEADERS)
+	$(call say,FORMAT,"$(words $(C_FILES) $(HEADERS)) files")
+
+tidy: ## clang-tidy (.clang-tidy says what, and why not the rest)
+	$(Q)tests/deps build lint
+	$(Q)printf '%s\n' $(TIDY_SRC) | xargs -P "$$(nproc)" -n 1 sh -c \
+		'out=$$($(CLANG_TIDY) --quiet "$$0" -- -std=gnu11 $(subst ','\'',$(DEFS)) 2>&1); code=$$?; \
+		printf "%s\n" "$$out" | grep -vE "^([0-9]+ warnings? .*|)$$"; exit $$code'
+	$(call say,TIDY,"$(words $(TIDY_SRC)) files")
+
+# Not variableScope: declarations stand at the top of a function. Not clarifyCalculation:
+# "flags & BIT ? a : b" is clear. Not duplicateCondition: a ladder of "if (ret == 0)" is
+# how start-up reads. Three are mistaken: in sockpool.c recvmsg(2) fills what is read, in
+# worker.c it is the mailbox that keeps the memory, in udp.c the struct is a key to hash.
+cppcheck: ## cppcheck
+	$(Q)tests/deps build lint
+	$(Q)$(CPPCHECK) --quiet --std=c11 --enable=warning,style,performance,portability \
+		--suppress=variableScope --suppress=clarifyCalculation \
+		--suppress=duplicateCondition \
+		--suppress=uninitvar:src/fwd/sockpool.c --suppress=memleak:src/fwd/worker.c \
+		--suppress=unusedStructMember \
+		--error-exitcode=1 -j "$$(nproc)" $(DEFS) $(SRCS)
+	$(call say,CPPCHECK,"$(words $(SRCS)) files")
+
+# ---------------------------------------------------------------- install
+BASH_DIR := $(DATADIR)/bash-completion/completions
+ZSH_DIR  := $(DATADIR)/zsh/site-functions
+FISH_DIR := $(DATADIR)/fish/vendor_completions.d
+DOCS     := README.md CHANGELOG.md LICENSE docs/design.md docs/benchmarks.md
+
+install: $(BUILD)/fwd ## install into DESTDIR and PREFIX (/usr/local)
+	install -Dm755 $(BUILD)/fwd $(DESTDIR)$(BINDIR)/fwd
+	install -Dm644 docs/fwd.1 $(DESTDIR)$(MANDIR)/man1/fwd.1
+	install -Dm644 docs/completions/fwd.bash $(DESTDIR)$(BASH_DIR)/fwd
+	install -Dm644 docs/completions/_fwd $(DESTDIR)$(ZSH_DIR)/_fwd
+	install -Dm644 docs/completions/fwd.fish $(DESTDIR)$(FISH_DIR)/fwd.fish
+	install -d $(DESTDIR)$(DOCDIR)
+	install -m644 $(wildcard $(DOCS)) $(DESTDIR)$(DOCDIR)
+
+uninstall: ## remove what install put there
+	rm -f $(DESTDIR)$(BINDIR)/fwd $(DESTDIR)$(MANDIR)/man1/fwd.1 $(DESTDIR)$(BASH_DIR)/fwd \
+		$(DESTDIR)$(ZSH_DIR)/_fwd $(DESTDIR)$(FISH_DIR)/fwd.fish
+	rm -rf $(DESTDIR)$(DOCDIR)
+
+dist: ## fwd-VERSION.tar.gz of what is committed
+	$(Q)mkdir -p $(BUILD)
+	$(Q)git archive --prefix=fwd-$(VERSION)/ -o $(BUILD)/fwd-$(VERSION).tar.gz HEAD
+	$(call say,DIST,$(BUILD)/fwd-$(VERSION).tar.gz)
+
+# ---------------------------------------------------------------- the rest
+man-check: ## lint and render the manual
+	$(Q)tests/deps man
+	$(Q)mandoc -Tlint -W warning docs/fwd.1
+	$(call say,MAN,"docs/fwd.1")
+
+clean: ## remove what was built
+	rm -rf build build-*
+
+help: ## this
+	@sed -n 's/^\([a-z-]*\):.*## \(.*\)/\1\t\2/p' $(MAKEFILE_LIST) | sort | \
+		while IFS="$$(printf '\t')" read -r t d; do printf '  %-14s %s\n' "$$t" "$$d"; done
+	@echo "V=1: show commands. CI=1: warnings are errors. CC=clang: another compiler."
+
+.PHONY: all tests deps deps-dev demo check asan tsan fuzz headers format format-check tidy cppcheck \
+	install uninstall dist man-check clean help
 .SECONDARY:
+
+-include bench/bench.mk
+-include $(shell [ -d $(BUILD) ] && find $(BUILD) -name '*.d')

@@ -149,6 +149,7 @@ static void udp_free(struct udp *u, struct udp_session *s)
 		close_fd(&s->fd);
 	}
 	udp_leave(u, s);
+	u->n_closing--;
 	s->state = UDP_FREE;
 	s->generation++;
 	s->chain = u->free;
@@ -170,6 +171,7 @@ static void udp_close(struct udp *u, struct udp_session *s)
 	udp_unlink(u, &u->kind[s->kind], i);
 	udp_link(u, &u->closing, i);
 	s->state = UDP_CLOSING;
+	u->n_closing++;
 	stats_add(&udp_stats(u, s)->now, (uint64_t)-1);
 	atomic_fetch_sub_explicit(u->tcp->n_flows, 1, memory_order_relaxed);
 	if (s->receiving)
@@ -383,6 +385,9 @@ static int udp_climb(struct udp *u, struct udp_session *s)
 /* Room for one more: the session that is worth least goes. */
 static bool udp_evict(struct udp *u)
 {
+	/* Slots come back with the next turn: a flood in one batch must not go on to others. */
+	if (u->n_closing >= UDP_OVERLAP)
+		return false;
 	for (int kind = UDP_ONE_WAY; kind < UDP_LASTING; kind++) {
 		uint32_t i = u->kind[kind].head;
 

@@ -78,6 +78,7 @@ struct udp {
 	uint64_t hash_key; /* random, so that nobody can make one long chain */
 	struct udp_list kind[UDP_KINDS];
 	struct udp_list closing;
+	uint32_t n_closing;
 	struct udprun run;    /* what leaves next, */
 	uint32_t run_session; /* of this session (FLOW_NONE: of none), */
 	bool to_client;	      /* this way */
