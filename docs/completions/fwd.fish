@@ -1,0 +1,33 @@
+# SPDX-License-Identifier: Apache-2.0
+# fish completion for fwd(1)
+
+function __fwd_netns
+    for dir in /run/netns $XDG_RUNTIME_DIR/netns
+        test -d $dir; and command ls -1 $dir 2>/dev/null
+    end
+end
+
+complete -c fwd -f
+complete -c fwd -n __fish_use_subcommand -a '(__fish_complete_subcommand)'
+complete -c fwd -s t -l tcp-ports -x -a 'all auto none' -d 'TCP ports to forward'
+complete -c fwd -s u -l udp-ports -x -a 'all auto none' -d 'UDP ports to forward'
+complete -c fwd -l netns -r -a '(__fwd_netns)' -d 'The network namespace'
+complete -c fwd -s 4 -l ipv4-only -d 'Listen on IPv4 addresses only'
+complete -c fwd -s 6 -l ipv6-only -d 'Listen on IPv6 addresses only'
+complete -c fwd -l freebind -d 'Listen on addresses that the host does not have'
+complete -c fwd -l host-lo-to-ns-lo -d 'Let clients on loopback appear on loopback'
+complete -c fwd -l source -x -a 'keep require off' -d 'What to do about the client address'
+complete -c fwd -l engine -x -a 'io_uring epoll' -d 'How to wait for events'
+complete -c fwd -l threads -x -d 'Worker threads'
+complete -c fwd -l max-flows -x -d 'Connections at a time'
+complete -c fwd -l connect-timeout -x -d 'Seconds for the application to answer'
+complete -c fwd -l half-closed-timeout -x -d 'Seconds without a byte, half-closed'
+complete -c fwd -l udp-timeout -x -d 'Seconds without a datagram, of UDP sessions'
+complete -c fwd -s f -l foreground -d 'Stay in the foreground'
+complete -c fwd -s P -l pid -r -F -d 'Write the process id to a file'
+complete -c fwd -s l -l log-file -r -F -d 'Log to a file'
+complete -c fwd -l log-size -x -d 'Size of the log file in bytes'
+complete -c fwd -s q -l quiet -d 'Log errors and warnings only'
+complete -c fwd -s d -l debug -d 'Log each connection'
+complete -c fwd -l version -d 'Print the version'
+complete -c fwd -s h -l help -d 'Print a summary'
