@@ -215,6 +215,7 @@ static void pump_splice_idle(const struct pump_env *env, struct pump *p, size_t 
 static void pump_splice(const struct pump_env *env, struct pump *p)
 {
 	enum fill fill = p->src_ended ? FILL_ENDED : FILL_MORE;
+	uint64_t before = p->bytes;
 	size_t moved = 0;
 
 	if (pipe_is_none(&p->pipe) && !pipes_get(env->pipes, &p->pipe)) {
@@ -241,6 +242,9 @@ static void pump_splice(const struct pump_env *env, struct pump *p)
 			return;
 		}
 		if (fill == FILL_EMPTY || moved >= PUMP_BUDGET) {
+			/* What it drained was worth the wake-up, too. */
+			if (p->bytes - before > moved)
+				moved = (size_t)(p->bytes - before);
 			pump_splice_idle(env, p, moved);
 			return;
 		}
