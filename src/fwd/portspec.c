@@ -180,7 +180,7 @@ static int range_parse(const struct parser *ps, struct cursor text, struct range
 {
 	struct cursor rest = text, first = cursor_until(&rest, '-');
 	struct cursor last = cursor_char(&rest, '-') ? rest : first;
-	struct range range;
+	struct range range = { 0 };
 
 	if (cursor_is_empty(first))
 		return part_fail(ps, "range", text, "lacks its first port");
@@ -310,7 +310,7 @@ static int entry_auto(struct parser *ps, struct cursor entry, struct cursor rest
 
 static int entry_exclude(struct parser *ps, struct cursor entry, struct cursor rest)
 {
-	struct range range;
+	struct range range = { 0 };
 	int ret;
 
 	if (cursor_is_empty(rest))
@@ -376,7 +376,7 @@ static int entry_include(struct parser *ps, struct cursor entry)
 {
 	struct cursor rest = entry, host = cursor_until(&rest, ':'), address;
 	struct rule r = ps->head;
-	struct range range;
+	struct range range = { 0 };
 	int ret;
 
 	if (!range_like(host) && entry_begins_with_address(entry, &address))

@@ -145,7 +145,7 @@ int sockpool_netlink(const struct sockpool *p, enum sockpool_netlink which)
 	struct agent_request req = { .kind = which == SOCKPOOL_ROUTE ? AGENT_ROUTE : AGENT_DIAG,
 				     .n = 1 };
 	struct agent_answer a;
-	int fd[AGENT_BATCH], n;
+	int fd[AGENT_BATCH] = { -1 }, n;
 
 	if (send(p->channel, &req, sizeof(req), MSG_NOSIGNAL) != sizeof(req))
 		return -EPIPE;

@@ -323,7 +323,7 @@ static int attach_make_transparent(struct attach *a, const struct nl_link *lo,
 int attach_start(struct attach *a, const struct attach_ports *udp, unsigned n_udp, struct err *why,
 		 struct err *err)
 {
-	struct nl_link lo;
+	struct nl_link lo = { 0 };
 	int ret;
 
 	*a = (struct attach){ .lock = -1 };
