@@ -121,8 +121,11 @@ tsan: ## run the integration tests against fwd with ThreadSanitizer
 	$(Q)$(MAKE) --no-print-directory tests
 	$(Q)$(MAKE) --no-print-directory BUILD=build-tsan $(call SANITIZED,thread) \
 		LDFLAGS='tests/tsan/fork.c -Wl,--wrap=fork' all
-	$(Q)FWD=$(CURDIR)/build-tsan/fwd TSAN_OPTIONS=halt_on_error=1 BUILD=$(BUILD) LIMIT=600 \
-		setarch -R tests/run $(INTEG)
+	$(Q)tmp=$$(mktemp -d); trap 'rm -rf "$$tmp"' EXIT; chmod 777 "$$tmp"; \
+		FWD=$(CURDIR)/build-tsan/fwd TSAN_OPTIONS="halt_on_error=1 log_path=$$tmp/report" \
+		BUILD=$(BUILD) LIMIT=600 setarch -R tests/run $(INTEG) || { \
+		for r in "$$tmp"/report.*; do [ -e "$$r" ] && head -n 60 "$$r" && break; done; \
+		exit 1; }
 
 # A fuzz target includes the module that it fuzzes.
 $(BUILD)/tests/fuzz/fuzz_%: tests/fuzz/fuzz_%.c $(SRCS) $(HEADERS)

@@ -25,7 +25,7 @@ static struct {
 	int file; /* -1: none */
 	size_t max_size;
 	size_t size;
-	bool detached;
+	_Atomic bool detached; /* set while workers may log already */
 } logger = { .lock = PTHREAD_MUTEX_INITIALIZER, .file = -1 };
 
 int log_to_file(const char *path, size_t max_size, struct err *err)
@@ -47,9 +47,9 @@ int log_to_file(const char *path, size_t max_size, struct err *err)
 
 void log_detach(void)
 {
-	logger.detached = true;
 	if (logger.file < 0)
 		openlog("fwd", LOG_PID, LOG_DAEMON);
+	logger.detached = true;
 }
 
 /* Keep the newer half of the file, from the start of a line. */
@@ -113,6 +113,7 @@ void log_write(enum log_level level, const char *fmt, ...)
 	static const int priorities[] = { LOG_ERR, LOG_WARNING, LOG_INFO, LOG_DEBUG };
 	char line[LOG_LINE];
 	size_t stamp, len;
+	bool detached;
 	va_list ap;
 	int n;
 
@@ -126,10 +127,11 @@ void log_write(enum log_level level, const char *fmt, ...)
 	len += (size_t)n < sizeof(line) - len - 1 ? (size_t)n : sizeof(line) - len - 2;
 	line[len] = '\n';
 
+	detached = logger.detached;
 	if (logger.file >= 0)
 		log_write_file(line, len + 1);
-	else if (logger.detached)
+	else if (detached)
 		syslog(priorities[level], "%.*s", (int)(len - stamp), line + stamp);
-	if (!logger.detached)
+	if (!detached)
 		dprintf(STDERR_FILENO, "fwd: %.*s\n", (int)(len - stamp), line + stamp);
 }
