@@ -16,6 +16,11 @@
  * test ends, however it ends, and is known by its pid.
  *
  * Helpers fail the test themselves, by cr_assert, unless they return an error.
+ *
+ * Time limits of a second and more are for what must come. It comes later where the
+ * machine is busy or fwd is slow (a sanitizer), so that helpers wait ten times as long,
+ * or what the environment variable FWD_TEST_PATIENCE says: only a failure takes it.
+ * Shorter ones are for what must not come, and are as they are given.
  */
 
 #include <criterion/criterion.h>
@@ -43,8 +48,10 @@ struct variant {
 
 extern const struct variant uring_v4, uring_v6, epoll_v4, epoll_v6;
 
+/* @secs on an idle machine; a busy one has longer. */
+#define TEST_LATE_SECS 60
 #define TEST_VARIANT(suite, name, secs, variant)                                                   \
-	Test(suite, name##_##variant, .timeout = (secs))                                           \
+	Test(suite, name##_##variant, .timeout = (secs) + TEST_LATE_SECS)                          \
 	{                                                                                          \
 		suite##_##name(&variant);                                                          \
 	}
@@ -116,7 +123,7 @@ struct world *world_up(enum ct_kind kind, const struct variant *v);
 /* Add client 1, on the host's eth1. */
 void world_second_client(struct world *w);
 
-/* Stop fwd, if it runs: SIGTERM must end it, with exit status 0, in 2 s. */
+/* Stop fwd, if it runs: SIGTERM must end it, with exit status 0, in patient(2000) ms. */
 void world_down(struct world *w);
 
 /* Run @fn in namespaces, sharing memory and descriptors with it; its result. */
@@ -192,6 +199,9 @@ long proc_rss_kb(pid_t pid);
 bool eventually(bool (*cond)(void *arg), void *arg, int timeout_ms);
 int64_t now_ms(void);
 
+/* The time limit @timeout_ms as helpers keep it (see the top). */
+int patient(int timeout_ms);
+
 /* ------------------------------------------------------------ fwd */
 
 /* What one run to the end gave. */
@@ -244,6 +254,9 @@ const char *fwd_summary(struct world *w);
 
 /* Wait (2 s) until the summary has @text: an end is counted a moment after it is seen. */
 bool fwd_counts(struct world *w, const char *text);
+
+/* Wait (2 s) until fwd has at most @max descriptors. True where they cannot be counted. */
+bool fwd_fds_within(struct world *w, int max);
 
 /* True if fwd uses next to no CPU for a tenth of a second. */
 bool fwd_idle(struct world *w);
@@ -392,7 +405,7 @@ const char *udp_ask(int client, int app);
 /* The question alone: what the app saw of the client, or what was missing. */
 const char *udp_tell(int client, int app);
 
-/* Does the app answer at all, asked up to five times? */
+/* Does the app answer at all, asked again and again? For where one datagram may be lost. */
 bool udp_serves(int client, int app);
 
 /* Nothing arrives at @fd for 50 ms. */

@@ -146,7 +146,8 @@ void world_down(struct world *w)
 	status = fwd_stop(w, SIGTERM);
 	cr_assert(status == 0, "fwd ends with status %d (%d + signal, %d for still there)\n%s",
 		  status, WAIT_SIGNAL, WAIT_TIMEOUT, fwd_log(w));
-	cr_assert(now_ms() - start < 2000, "fwd takes %d ms to end", (int)(now_ms() - start));
+	cr_assert(now_ms() - start < patient(2000), "fwd takes %d ms to end",
+		  (int)(now_ms() - start));
 }
 
 /* ------------------------------------------------------------ what it tells */
@@ -229,13 +230,32 @@ bool fwd_counts(struct world *w, const char *text)
 	return eventually(summary_has, &t, 2000);
 }
 
+struct fds_limit {
+	pid_t pid;
+	int max;
+};
+
+static bool fds_are_within(void *arg)
+{
+	struct fds_limit *l = arg;
+
+	return proc_fds(l->pid) <= l->max;
+}
+
+bool fwd_fds_within(struct world *w, int max)
+{
+	struct fds_limit l = { w->fwd, max };
+
+	return proc_fds(w->fwd) < 0 || eventually(fds_are_within, &l, 2000);
+}
+
 bool fwd_idle(struct world *w)
 {
 	const struct timespec tick = { .tv_nsec = 100 * 1000 * 1000 };
 	long before = 0, after = 0;
 
-	/* What was under way may take a moment to end: three chances. */
-	for (int i = 0; i < 3; i++) {
+	/* What was under way may take a moment to end. */
+	for (int i = 0; i < 10; i++) {
 		before = proc_cpu_ms(w->fwd);
 		nanosleep(&tick, NULL);
 		after = proc_cpu_ms(w->fwd);

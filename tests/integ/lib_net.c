@@ -169,7 +169,7 @@ static int connect_type(const struct ns *ns, const char *sip, int sport, const c
 	int fd = ns_socket(ns, family_of(ip), type);
 	int err = 0;
 
-	sock_timeout(fd, IO_TIMEOUT_MS);
+	sock_timeout(fd, patient(IO_TIMEOUT_MS));
 	if (sip || sport)
 		err = sock_bind(fd, sip ? sip : ANY[family_of(ip) == AF_INET6], sport);
 	if (!err)
@@ -201,7 +201,7 @@ bool tcp_refused(const struct ns *ns, const char *ip, int port)
 		close(fd);
 	}
 	if ((fd >= 0 || fd == -ECONNREFUSED || fd == -ECONNRESET) && event == -ECONNRESET)
-		return now_ms() - start < 500;
+		return now_ms() - start < patient(1000) / 2;
 	fprintf(stderr, "%s: connect gives %s, then %d\n", endpoint(ip, port),
 		strerror(fd < 0 ? -fd : 0), event);
 	return false;
@@ -212,12 +212,12 @@ int tcp_accept(int listener, int timeout_ms)
 	struct pollfd p = { listener, POLLIN, 0 };
 	int fd;
 
-	if (poll(&p, 1, timeout_ms) != 1)
+	if (poll(&p, 1, patient(timeout_ms)) != 1)
 		return -ETIMEDOUT;
 	fd = accept4(listener, NULL, NULL, SOCK_CLOEXEC);
 	if (fd < 0)
 		return -errno;
-	sock_timeout(fd, IO_TIMEOUT_MS);
+	sock_timeout(fd, patient(IO_TIMEOUT_MS));
 	return fd;
 }
 
@@ -313,7 +313,7 @@ int sock_next(int fd, int timeout_ms)
 	char byte;
 	int n;
 
-	if (poll(&p, 1, timeout_ms) != 1)
+	if (poll(&p, 1, patient(timeout_ms)) != 1)
 		return -EAGAIN;
 	n = (int)recv(fd, &byte, 1, MSG_PEEK | MSG_DONTWAIT);
 	if (n < 0)

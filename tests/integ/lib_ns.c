@@ -310,10 +310,12 @@ void ns_ip(const struct ns *ns, const char *script)
 	cr_assert(proc_wait(p.pid, 5000) == 0, "ip: %s\n%s", out, script);
 }
 
+/* Without what the kernel does for IPv6 by itself, some time after a link is up. */
 void ns_routing(const struct ns *ns, char *buf, size_t size)
 {
-	static const char script[] = "ip rule; ip -6 rule; ip route show table all;"
-				     "ip -6 route show table all | sed 's/ expires [^ ]*//'";
+	static const char script[] =
+		"ip rule; ip -6 rule; ip route show table all;"
+		"ip -6 route show table all | sed '/ proto kernel /d; s/ expires [^ ]*//'";
 	static const char *const argv[] = { "sh", "-c", script, NULL };
 	struct proc p = ns_spawn(ns, SPAWN_CAPS | SPAWN_CAPTURE, argv);
 

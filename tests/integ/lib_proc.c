@@ -169,7 +169,7 @@ int proc_wait(pid_t pid, int timeout_ms)
 {
 	int fd = pidfd_of(pid), status;
 	struct pollfd p = { fd, POLLIN, 0 };
-	int n = fd < 0 ? 1 : poll(&p, 1, timeout_ms);
+	int n = fd < 0 ? 1 : poll(&p, 1, patient(timeout_ms));
 
 	if (fd >= 0)
 		close(fd);
@@ -181,7 +181,7 @@ int proc_wait(pid_t pid, int timeout_ms)
 
 bool proc_output(struct proc *p, char *buf, size_t size, int timeout_ms)
 {
-	int64_t end = now_ms() + timeout_ms;
+	int64_t end = now_ms() + patient(timeout_ms);
 	size_t len = strlen(buf);
 	bool eof = false;
 
@@ -270,10 +270,18 @@ long proc_rss_kb(pid_t pid)
 	return pages * (sysconf(_SC_PAGESIZE) / 1024);
 }
 
+int patient(int timeout_ms)
+{
+	const char *env = getenv("FWD_TEST_PATIENCE");
+	int times = env ? atoi(env) : 10;
+
+	return timeout_ms >= 1000 && times > 1 ? timeout_ms * times : timeout_ms;
+}
+
 bool eventually(bool (*cond)(void *arg), void *arg, int timeout_ms)
 {
 	const struct timespec tick = { .tv_nsec = 5 * 1000 * 1000 };
-	int64_t end = now_ms() + timeout_ms;
+	int64_t end = now_ms() + patient(timeout_ms);
 
 	while (!cond(arg)) {
 		if (now_ms() >= end)

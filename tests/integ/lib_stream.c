@@ -86,7 +86,7 @@ static void report(const struct stream *s, unsigned i)
 bool streams_run(struct stream *s, unsigned n, int timeout_ms)
 {
 	static struct pollfd p[2 * MAX_STREAM];
-	int64_t end = now_ms() + timeout_ms, now;
+	int64_t end = now_ms() + patient(timeout_ms), now;
 	unsigned busy;
 	bool ok = true;
 

@@ -15,9 +15,10 @@
 #	define UDP_GRO 104
 #endif
 
-#define IO_TIMEOUT_MS  5000
-#define ASK_TIMEOUT_MS 2000
-#define UDP_BUFFER     (4 << 20) /* the kernel caps it */
+#define IO_TIMEOUT_MS	 5000
+#define ASK_TIMEOUT_MS	 2000
+#define AGAIN_TIMEOUT_MS 300	   /* then ask again */
+#define UDP_BUFFER	 (4 << 20) /* the kernel caps it */
 
 /* ------------------------------------------------------------ sockets */
 
@@ -29,7 +30,7 @@ static void udp_set(int fd, int level, int option, int value)
 
 static void udp_prepare(int fd)
 {
-	sock_timeout(fd, IO_TIMEOUT_MS);
+	sock_timeout(fd, patient(IO_TIMEOUT_MS));
 	udp_set(fd, SOL_SOCKET, SO_RCVBUF, UDP_BUFFER);
 	udp_set(fd, SOL_SOCKET, SO_SNDBUF, UDP_BUFFER);
 }
@@ -72,7 +73,7 @@ void udp_clients(const struct ns *ns, const char *ip, int port, int *fds, unsign
 {
 	ns_sockets(ns, family_of(ip), SOCK_DGRAM, fds, n);
 	for (unsigned i = 0; i < n; i++) {
-		sock_timeout(fds[i], IO_TIMEOUT_MS);
+		sock_timeout(fds[i], patient(IO_TIMEOUT_MS));
 		cr_assert(!sock_connect(fds[i], ip, port), "connect udp %s: %s", endpoint(ip, port),
 			  strerror(errno));
 	}
@@ -133,7 +134,7 @@ static void udp_take_control(struct msghdr *m, struct udp_in *in)
 	}
 }
 
-const struct udp_in *udp_get(int fd, int timeout_ms)
+static const struct udp_in *udp_take(int fd, int timeout_ms)
 {
 	static struct udp_in in;
 	char control[256] __attribute__((aligned(8)));
@@ -163,6 +164,11 @@ const struct udp_in *udp_get(int fd, int timeout_ms)
 	snprintf(in.ip, sizeof(in.ip), "%s", from.ip);
 	in.port = from.port;
 	return &in;
+}
+
+const struct udp_in *udp_get(int fd, int timeout_ms)
+{
+	return udp_take(fd, patient(timeout_ms));
 }
 
 int udp_answer(int fd, const struct udp_in *in, const void *data, size_t len)
@@ -219,12 +225,12 @@ static size_t udp_word(char *buf, size_t size)
 }
 
 /* The next datagram that is not of an earlier conversation. */
-static const struct udp_in *udp_get_word(int fd, const char *word, size_t len)
+static const struct udp_in *udp_get_word(int fd, const char *word, size_t len, int timeout_ms)
 {
-	int64_t end = now_ms() + ASK_TIMEOUT_MS;
+	int64_t end = now_ms() + timeout_ms;
 
 	for (int64_t now = now_ms(); now < end; now = now_ms()) {
-		const struct udp_in *in = udp_get(fd, (int)(end - now));
+		const struct udp_in *in = udp_take(fd, (int)(end - now));
 
 		if (!in && errno == ECONNREFUSED)
 			continue; /* that was an earlier one */
@@ -237,7 +243,8 @@ static const struct udp_in *udp_get_word(int fd, const char *word, size_t len)
 	return NULL;
 }
 
-static const struct udp_in *udp_question(int client, int app, const char **ret_missing)
+static const struct udp_in *udp_question(int client, int app, int timeout_ms,
+					 const char **ret_missing)
 {
 	const struct udp_in *in;
 	char word[32];
@@ -250,22 +257,23 @@ static const struct udp_in *udp_question(int client, int app, const char **ret_m
 	if (err == -ECONNREFUSED) /* of an earlier one; this one was not sent */
 		err = sock_put(client, word, len);
 	*ret_missing = err ? "cannot send" : "no question arrived";
-	in = err ? NULL : udp_get_word(app, word, len);
+	in = err ? NULL : udp_get_word(app, word, len, timeout_ms);
 	return in;
 }
 
 const char *udp_tell(int client, int app)
 {
 	const char *missing;
-	const struct udp_in *in = udp_question(client, app, &missing);
+	const struct udp_in *in = udp_question(client, app, patient(ASK_TIMEOUT_MS), &missing);
 
 	return in ? endpoint(in->ip, in->port) : missing;
 }
 
-const char *udp_ask(int client, int app)
+/* udp_ask(), with a time limit for each of the two. */
+static const char *udp_ask_within(int client, int app, int timeout_ms)
 {
 	const char *missing, *seen;
-	const struct udp_in *in = udp_question(client, app, &missing);
+	const struct udp_in *in = udp_question(client, app, timeout_ms, &missing);
 	char word[32];
 	size_t len = udp_word(word, sizeof(word));
 
@@ -274,14 +282,22 @@ const char *udp_ask(int client, int app)
 	seen = endpoint(in->ip, in->port);
 	if (udp_answer(app, in, word, len))
 		return "the app cannot answer";
-	return udp_get_word(client, word, len) ? seen : "no answer arrived";
+	return udp_get_word(client, word, len, timeout_ms) ? seen : "no answer arrived";
+}
+
+const char *udp_ask(int client, int app)
+{
+	return udp_ask_within(client, app, patient(ASK_TIMEOUT_MS));
 }
 
 bool udp_serves(int client, int app)
 {
-	for (int i = 0; i < 5; i++)
-		if (strchr(udp_ask(client, app), ':'))
+	int64_t end = now_ms() + patient(ASK_TIMEOUT_MS);
+
+	do
+		if (strchr(udp_ask_within(client, app, AGAIN_TIMEOUT_MS), ':'))
 			return true;
+	while (now_ms() < end);
 	return false;
 }
 

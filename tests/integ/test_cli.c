@@ -15,7 +15,7 @@ static void expect_error(const struct run *r, const char *what, const char *text
 }
 
 /* --version names the program and ends well. */
-Test(cli, version_is_printed, .timeout = 10)
+Test(cli, version_is_printed, .timeout = 10 + TEST_LATE_SECS)
 {
 	struct world *w = world_up(CT_LO, &uring_v4);
 	struct run r = fwd_run(w, ARGS("--version"));
@@ -25,7 +25,7 @@ Test(cli, version_is_printed, .timeout = 10)
 }
 
 /* -h and --help name every option. */
-Test(cli, help_names_every_option, .timeout = 10)
+Test(cli, help_names_every_option, .timeout = 10 + TEST_LATE_SECS)
 {
 	static const char *const options[] = {
 		"-t",
@@ -64,7 +64,7 @@ Test(cli, help_names_every_option, .timeout = 10)
 }
 
 /* Unknown options and bad values are refused in one line that names them. */
-Test(cli, bad_options_are_named, .timeout = 20)
+Test(cli, bad_options_are_named, .timeout = 20 + TEST_LATE_SECS)
 {
 	static const struct {
 		const char *arg, *value, *text;
@@ -105,7 +105,7 @@ Test(cli, bad_options_are_named, .timeout = 20)
 }
 
 /* An option without its value, no ports, no namespace and contradictions are explained. */
-Test(cli, incomplete_command_lines_are_explained, .timeout = 10)
+Test(cli, incomplete_command_lines_are_explained, .timeout = 10 + TEST_LATE_SECS)
 {
 	struct world *w = world_up(CT_LO, &uring_v4);
 	char pid[16];
@@ -127,7 +127,7 @@ Test(cli, incomplete_command_lines_are_explained, .timeout = 10)
 }
 
 /* A pid or log file that cannot be written is an error before anything is open. */
-Test(cli, files_that_cannot_be_written_are_errors, .timeout = 10)
+Test(cli, files_that_cannot_be_written_are_errors, .timeout = 10 + TEST_LATE_SECS)
 {
 	struct world *w = world_up(CT_LO, &uring_v4);
 	char pid[16];
@@ -144,7 +144,7 @@ Test(cli, files_that_cannot_be_written_are_errors, .timeout = 10)
 }
 
 /* -q has nothing to say when all is well. */
-Test(cli, quiet_says_nothing, .timeout = 10)
+Test(cli, quiet_says_nothing, .timeout = 10 + TEST_LATE_SECS)
 {
 	struct world *w = world_up(CT_LO, &uring_v4);
 	char pid[16], pid_path[64], text[16];
@@ -207,7 +207,7 @@ EACH_ENGINE(cli, command_status_is_passed_on, 10)
 }
 
 /* The command's namespace has lo up, and is not ours; options of the command are its own. */
-Test(cli, command_gets_a_namespace_with_lo, .timeout = 10)
+Test(cli, command_gets_a_namespace_with_lo, .timeout = 10 + TEST_LATE_SECS)
 {
 	struct world *w = world_up(CT_LO, &uring_v4);
 	struct run r = fwd_run(w, ARGS("ip", "-br", "link", "show"));
@@ -228,7 +228,7 @@ EACH_VARIANT(cli, command_is_published, 10)
 	const char *argv[] = { fwd_path(), engine,	"-t",	"8080:80", "--",
 			       "socat",	   cmd[v->fam], "PIPE", NULL };
 	struct proc p;
-	int64_t end = now_ms() + 3000;
+	int64_t end = now_ms() + patient(3000);
 	int c, next = -ECONNRESET;
 
 	if (access("/usr/bin/socat", X_OK))
@@ -273,7 +273,7 @@ EACH_ENGINE(cli, sigterm_ends_the_command, 10)
 }
 
 /* A port conflict keeps the command from running. */
-Test(cli, command_is_not_run_on_a_conflict, .timeout = 10)
+Test(cli, command_is_not_run_on_a_conflict, .timeout = 10 + TEST_LATE_SECS)
 {
 	struct world *w = world_up(CT_LO, &uring_v4);
 	int taken = tcp_listen(&w->host, "0.0.0.0", 8080);

@@ -43,7 +43,7 @@ static bool file_has(struct world *w, const char *text)
 }
 
 /* Where io_uring is refused, epoll takes its place, and the log says why. */
-Test(engine, epoll_replaces_a_refused_io_uring, .timeout = 10)
+Test(engine, epoll_replaces_a_refused_io_uring, .timeout = 10 + TEST_LATE_SECS)
 {
 	struct world *w = world_up(CT_LO, &uring_v4);
 	int l = tcp_listen(&w->ct, "0.0.0.0", 80);
@@ -57,7 +57,7 @@ Test(engine, epoll_replaces_a_refused_io_uring, .timeout = 10)
 }
 
 /* --engine=io_uring where it is refused is an error, not something else in its place. */
-Test(engine, refused_io_uring_is_an_error_on_request, .timeout = 10)
+Test(engine, refused_io_uring_is_an_error_on_request, .timeout = 10 + TEST_LATE_SECS)
 {
 	struct world *w = world_up(CT_LO, &uring_v4);
 	struct run r;
@@ -69,7 +69,7 @@ Test(engine, refused_io_uring_is_an_error_on_request, .timeout = 10)
 }
 
 /* Otherwise io_uring is the default. */
-Test(engine, io_uring_is_the_default, .timeout = 10)
+Test(engine, io_uring_is_the_default, .timeout = 10 + TEST_LATE_SECS)
 {
 	struct world *w = world_up(CT_LO, &uring_v4);
 

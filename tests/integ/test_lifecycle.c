@@ -191,7 +191,7 @@ static void expect_ends(struct world *w)
 
 	w->fwd = 0;
 	cr_expect_eq(proc_wait(pid, 3000), 0, "%s", fwd_log(w));
-	cr_expect_lt(now_ms() - begin, 2000, "after %d ms", (int)(now_ms() - begin));
+	cr_expect_lt(now_ms() - begin, patient(2000), "after %d ms", (int)(now_ms() - begin));
 	snprintf(path, sizeof(path), "%s/pid.1", w->dir);
 	cr_expect(access(path, F_OK), "the pid file is still there");
 }

@@ -46,7 +46,7 @@ static void test_teardown(void)
 	nl_close(&nl);
 }
 
-TestSuite(nl_route, .init = test_setup, .fini = test_teardown, .timeout = 20);
+TestSuite(nl_route, .init = test_setup, .fini = test_teardown, .timeout = 60);
 
 /* Run iproute2: another pair of eyes, and somebody else's routes. */
 static void __attribute__((format(printf, 1, 2))) ip(const char *fmt, ...)

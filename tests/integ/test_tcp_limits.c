@@ -234,7 +234,7 @@ EACH_ENGINE(tcp_limits, thousand_ports_are_published, 20)
 	struct conn c;
 
 	fwd_start(w, ARGS("-t", "10000-10999:20000-20999"));
-	cr_expect_lt(now_ms() - begin, 2000);
+	cr_expect_lt(now_ms() - begin, patient(2000));
 	cr_expect_lt(proc_rss_kb(w->fwd), 32 * 1024, "%ld kB", proc_rss_kb(w->fwd));
 	c = conn_open(w, 10000, first);
 	cr_expect(conn_works(&c));

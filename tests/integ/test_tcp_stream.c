@@ -136,7 +136,7 @@ EACH_VARIANT(tcp_stream, one_byte_writes_are_answered, 20)
 		cr_assert(!sock_put(c.a, &in, 1) && !sock_get(c.c, &out, 1) && in == out);
 	}
 	/* With Nagle's algorithm against delayed acks it would take 40 ms each. */
-	cr_expect_lt(now_ms() - begin, 5000);
+	cr_expect_lt(now_ms() - begin, 20000);
 	world_down(w);
 }
 
@@ -309,7 +309,7 @@ EACH_VARIANT(tcp_stream, stalled_readers_block_nobody, 30)
 	c = conn_open(w, 8080, l);
 	for (int i = 0; i < 50; i++)
 		cr_assert(conn_works(&c));
-	cr_expect_lt(now_ms() - begin, 1000);
+	cr_expect_lt(now_ms() - begin, patient(1000));
 	cr_expect(fwd_idle(w), "idle while all are stalled");
 	world_down(w);
 }

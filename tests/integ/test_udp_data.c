@@ -292,8 +292,8 @@ EACH_VARIANT(udp_data, long_flow_loses_nothing, 30)
 		numbered_take(&out, p->c, 1);
 		if (in.got + out.got > before)
 			progress = now_ms();
-		cr_assert(now_ms() - progress < 2000, "stuck: %u of %u and %u of %u\n%s", in.got,
-			  in.sent, out.got, out.sent, fwd_summary(w));
+		cr_assert(now_ms() - progress < patient(2000), "stuck: %u of %u and %u of %u\n%s",
+			  in.got, in.sent, out.got, out.sent, fwd_summary(w));
 	}
 	cr_expect(udp_silent(p->app) && udp_silent(p->c));
 	cr_expect(fwd_counts(w, "flows 1 now, 1 ever"), "%s", fwd_summary(w));

@@ -18,10 +18,10 @@ static bool installed(const char *program)
 	return !access(path, X_OK);
 }
 
-/* Read what the server says until it has said @text; false after 3 s. */
+/* Read what the server says until it has said @text; false after patient(3000) ms. */
 static bool server_says(struct proc *p, const char *text)
 {
-	int64_t end = now_ms() + 3000;
+	int64_t end = now_ms() + patient(3000);
 	size_t len = strlen(server_log);
 
 	for (int64_t now = now_ms(); !strstr(server_log, text) && now < end; now = now_ms()) {
@@ -68,8 +68,8 @@ static const char *dig(struct world *w, const char *bind, const char *how)
 {
 	static char out[4096];
 	char server[64];
-	const char *const argv[] = { "dig",	 "-b",	   bind,       server, "-p",	  "5353",
-				     "fwd.test", "+short", "+tries=1", how,    "+time=3", NULL };
+	const char *const argv[] = { "dig",	 "-b",	   bind,       server, "-p",	   "5353",
+				     "fwd.test", "+short", "+tries=1", how,    "+time=20", NULL };
 	struct proc p;
 
 	snprintf(server, sizeof(server), "@%s", HOST[w->v->fam]);
