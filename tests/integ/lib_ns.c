@@ -314,7 +314,7 @@ void ns_ip(const struct ns *ns, const char *script)
 void ns_routing(const struct ns *ns, char *buf, size_t size)
 {
 	static const char script[] =
-		"ip rule; ip -6 rule; ip route show table all;"
+		"ip rule; ip -6 rule; ip -4 route show table all;"
 		"ip -6 route show table all | sed '/ proto kernel /d; s/ expires [^ ]*//'";
 	static const char *const argv[] = { "sh", "-c", script, NULL };
 	struct proc p = ns_spawn(ns, SPAWN_CAPS | SPAWN_CAPTURE, argv);
