@@ -74,7 +74,9 @@ bool dgram_parse(uint8_t *buf, bool connected, struct dgram *ret)
 	if (connected)
 		return true;
 	memcpy(&sa, buf + DGRAM_AT_NAME, sizeof(struct sockaddr_in6));
-	return head->namelen <= DGRAM_NAME && addr_from_sockaddr(&sa, &ret->from);
+	/* 0.0.0.0 or ::, before a client has an address: an answer would go to ourselves. */
+	return head->namelen <= DGRAM_NAME && addr_from_sockaddr(&sa, &ret->from) &&
+	       !addr_is_any(&ret->from);
 }
 
 struct msghdr dgram_template(void)

@@ -34,7 +34,10 @@ struct dgram {
 	uint32_t segment; /* 0: a single datagram */
 };
 
-/* Take apart what is in a buffer. False if it has no sender where there must be one. */
+/*
+ * Take apart what is in a buffer. False if it has no sender, or one that cannot be
+ * answered, where there must be one.
+ */
 bool dgram_parse(uint8_t *buf, bool connected, struct dgram *ret);
 
 /* The template of a multishot receive: room for name and control as above. */

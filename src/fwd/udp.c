@@ -521,6 +521,7 @@ void udp_from_client(struct udp *u, const struct udp_listener *l, buf_id buf)
 	udp_clock(u);
 
 	if (!dgram_parse(bufs_data(&u->loop->dgrams, buf), false, &d)) {
+		stats_add(&u->stats->error[STATS_UDP_DROPPED], 1);
 		bufs_put(&u->loop->dgrams, buf);
 		return;
 	}

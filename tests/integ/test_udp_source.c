@@ -357,3 +357,72 @@ EACH_ENGINE(udp_source, broadcast_is_answered_from_an_address, 10)
 	cr_expect_str_eq(endpoint(in->ip, in->port), endpoint(HOST[V4], 8080));
 	world_down(w);
 }
+
+/* Who has no address yet cannot be answered: what he sends does not make fwd answer itself. */
+EACH_ENGINE(udp_source, sender_without_address_is_ignored, 10)
+{
+	struct world *w = world_up(CT_ADDR, v);
+	int app = udp_app(&w->ct, "0.0.0.0", 80), self = udp_app(&w->host, "0.0.0.0", 4000);
+	int c, on = 1;
+
+	fwd_start(w, ARGS("--threads", "1", "-u", "8080:80"));
+	ns_ip(&w->client[0], "addr flush dev eth0\n");
+	c = udp_app(&w->client[0], "0.0.0.0", 4000);
+	cr_assert(!setsockopt(c, SOL_SOCKET, SO_BROADCAST, &on, sizeof(on)));
+	cr_assert(!setsockopt(c, SOL_SOCKET, SO_BINDTODEVICE, "eth0", 5));
+	cr_assert(!udp_put(c, "255.255.255.255", 8080, "x", 1));
+	cr_expect(fwd_counts(w, "datagrams not sent: 1"), "%s", fwd_summary(w));
+	cr_expect(udp_silent(app));
+	cr_expect(udp_silent(self));
+	world_down(w);
+}
+
+/* All the workers' sockets get what is sent to a group: the app is asked once. */
+EACH_ENGINE(udp_source, multicast_arrives_once_and_is_answered_from_an_address, 10)
+{
+	struct world *w = world_up(CT_ADDR, v);
+	int app = udp_app(&w->ct, "::", 80), c;
+	char group[32];
+
+	ns_ip(&w->host, "addr add fe80::77:1/64 dev eth0 nodad\n");
+	ns_ip(&w->client[0], "addr add fe80::77:2/64 dev eth0 nodad\n");
+	fwd_start(w, ARGS("--threads", "4", "-u", "8080:80"));
+	c = ns_socket(&w->client[0], AF_INET6, SOCK_DGRAM);
+	cr_assert(!sock_bind(c, "::", 4000));
+	snprintf(group, sizeof(group), "ff02::1%%%d", ns_ifindex(&w->client[0], "eth0"));
+	for (int i = 0; i < 3; i++) {
+		const struct udp_in *in;
+
+		cr_assert(!udp_put(c, group, 8080, "who is there", 12));
+		in = udp_get(app, 1000);
+		cr_assert(in, "%s", fwd_log(w));
+		cr_expect_eq(in->port, 4000);
+		cr_expect(!strncmp(in->ip, "fe80::", 6), "%s", in->ip);
+		cr_assert(!udp_answer(app, in, "me", 2));
+		cr_expect(udp_silent(app), "it comes twice\n%s", fwd_summary(w));
+		in = udp_get(c, 1000);
+		cr_assert(in && in->len == 2, "no answer\n%s", fwd_summary(w));
+		cr_expect(!strncmp(in->ip, "fe80::", 6), "answered by %s", in->ip);
+		cr_expect_eq(in->port, 8080);
+		cr_expect(udp_silent(c), "two answers\n%s", fwd_summary(w));
+	}
+	world_down(w);
+}
+
+/* So do those of a broadcast. */
+EACH_ENGINE(udp_source, broadcast_arrives_once, 10)
+{
+	struct world *w = world_up(CT_ADDR, v);
+	int app = udp_app(&w->ct, "0.0.0.0", 80), on = 1;
+	int c = udp_app(&w->client[0], CLIENT[V4], 4000);
+
+	cr_assert(!setsockopt(c, SOL_SOCKET, SO_BROADCAST, &on, sizeof(on)));
+	ns_ip(&w->host, "addr add 198.18.1.9/24 brd 198.18.1.255 dev eth0\n");
+	fwd_start(w, ARGS("--threads", "4", "-u", "8080:80"));
+	for (int i = 0; i < 3; i++) {
+		cr_assert(!udp_put(c, "198.18.1.255", 8080, &i, sizeof(i)));
+		cr_expect(udp_get(app, 1000), "%s", fwd_log(w));
+		cr_expect(udp_silent(app), "it comes twice\n%s", fwd_summary(w));
+	}
+	world_down(w);
+}

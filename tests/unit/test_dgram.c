@@ -153,6 +153,20 @@ Test(dgram, sender_is_needed_but_for_connected_sockets, .timeout = 5)
 	cr_expect_not(dgram_parse(buf, false, &d));
 }
 
+/* Nor is there one from the address of those who have none: its answer would stay here. */
+Test(dgram, unspecified_sender_is_none, .timeout = 5)
+{
+	struct dgram d;
+
+	start(3);
+	put_name4("0.0.0.0", 4000);
+	cr_expect_not(dgram_parse(buf, false, &d));
+	put_name6("::", 4000, 0);
+	cr_expect_not(dgram_parse(buf, false, &d));
+	put_name6("::ffff:0.0.0.0", 4000, 0);
+	cr_expect_not(dgram_parse(buf, false, &d));
+}
+
 /* The address that the datagram was sent to comes from pktinfo, of either family. */
 Test(dgram, local_address_is_found, .timeout = 5)
 {
