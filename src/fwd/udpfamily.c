@@ -69,6 +69,7 @@ static void udpfamily_ask(struct udpfamily *f, const struct udpfamily_key *key,
 	struct udpfamily_question q = { .key = key };
 	struct err ignored;
 
+	hint->asked_at = now; /* also in vain */
 	if (nl_diag_listeners(&f->diag, IPPROTO_UDP, udpfamily_on_listener, NULL, &q, &ignored) < 0)
 		return;
 	*hint = (struct udpfamily_hint){ .other = !q.listens[key->family] &&
@@ -102,7 +103,7 @@ void udpfamily_refused(struct udpfamily *f, const struct udpfamily_key *key, uin
 	if (!f->open)
 		return;
 	hint = udpfamily_hint(f, key);
-	/* A flood of refused datagrams is no reason to ask each time. */
-	if (now - hint->asked_at > UDPFAMILY_ASK_NS / 100 || hint->port != key->port)
+	/* A flood of refused datagrams is no reason to ask each time, to whatever ports it is. */
+	if (now - hint->asked_at > UDPFAMILY_ASK_NS / 100)
 		udpfamily_ask(f, key, hint, now);
 }
