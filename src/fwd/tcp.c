@@ -479,12 +479,34 @@ static void tcp_connect_complete(struct tcp *t, struct flow *f)
 
 /* ---------------------------------------------------------------- for the worker */
 
+/* Count one more flow, within the limit of all. */
+static bool tcp_count(struct tcp *t)
+{
+	if (atomic_fetch_add_explicit(t->n_flows, 1, memory_order_relaxed) < t->max_flows)
+		return true;
+	atomic_fetch_sub_explicit(t->n_flows, 1, memory_order_relaxed);
+	return false;
+}
+
+/* A counted flow of @fd, or NULL. A client that is really there goes before datagrams. */
+static struct flow *tcp_new(struct tcp *t, int fd)
+{
+	struct flow *f;
+
+	if (!tcp_count(t) && !(t->make_room && t->make_room(t->room_ctx) && tcp_count(t)))
+		return NULL;
+	f = flow_new(&t->flows, fd);
+	if (!f)
+		atomic_fetch_sub_explicit(t->n_flows, 1, memory_order_relaxed);
+	return f;
+}
+
 void tcp_accept(struct tcp *t, const struct tcp_arrival *a)
 {
 	struct sockaddr_storage sa;
 	socklen_t len = sizeof(sa);
 	struct addr client;
-	struct flow *f = NULL;
+	struct flow *f;
 	int fd = a->fd;
 
 	/* ENOTCONN: it was reset before we came to it. */
@@ -493,10 +515,8 @@ void tcp_accept(struct tcp *t, const struct tcp_arrival *a)
 		tcp_close_fd(t, &fd, true);
 		return;
 	}
-	if (atomic_fetch_add_explicit(t->n_flows, 1, memory_order_relaxed) < t->max_flows)
-		f = flow_new(&t->flows, fd);
+	f = tcp_new(t, fd);
 	if (!f) {
-		atomic_fetch_sub_explicit(t->n_flows, 1, memory_order_relaxed);
 		stats_add(&t->stats->error[STATS_FULL], 1);
 		stats_add(&t->stats->rule[a->rule].refused, 1);
 		if (tcp_may_log(t))

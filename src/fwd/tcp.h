@@ -28,9 +28,11 @@ struct tcp {
 	struct sockpool *sockets; /* shared with the UDP sessions of the thread */
 	const struct conf *conf;
 	struct stats *stats;
-	struct tcp_told *told;	       /* [n_rules], shared by all workers */
-	_Atomic uint32_t *n_flows;     /* shared: of all workers */
-	uint32_t max_flows;	       /* of all workers */
+	struct tcp_told *told;	      /* [n_rules], shared by all workers */
+	_Atomic uint32_t *n_flows;    /* shared: of all workers */
+	uint32_t max_flows;	      /* of all workers */
+	bool (*make_room)(void *ctx); /* end what is worth less; NULL: there is nothing */
+	void *room_ctx;
 	struct source_targets targets; /* where the container is reached */
 	uint64_t next_sweep;
 	uint64_t log_second;  /* rate limit of the log: this second, */
@@ -46,8 +48,8 @@ struct tcp_arrival {
 };
 
 /*
- * Set up in the thread that will run it; @sockets, @told, @n_flows, @max_flows and @targets
- * are the caller's to fill in before. @loop and @stats outlive it. 0 or -errno
+ * Set up in the thread that will run it; @sockets, @told, @n_flows, @max_flows, @make_room
+ * and @targets are the caller's to fill in before. @loop and @stats outlive it. 0 or -errno
  * with @err.
  */
 int tcp_init(struct tcp *t, struct loop *loop, const struct conf *conf, struct stats *stats,

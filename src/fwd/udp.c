@@ -382,8 +382,7 @@ static int udp_climb(struct udp *u, struct udp_session *s)
 	return code;
 }
 
-/* Room for one more: the session that is worth least goes. */
-static bool udp_evict(struct udp *u)
+bool udp_make_room(struct udp *u)
 {
 	/* Slots come back with the next turn: a flood in one batch must not go on to others. */
 	if (u->n_closing >= UDP_OVERLAP)
@@ -427,7 +426,7 @@ static struct udp_session *udp_new(struct udp *u)
 {
 	struct udp_session *s;
 
-	if (!udp_count(u) && !(udp_evict(u) && udp_count(u)))
+	if (!udp_count(u) && !(udp_make_room(u) && udp_count(u)))
 		return NULL;
 	s = udp_slot(u);
 	if (!s)

@@ -104,6 +104,9 @@ int udp_init(struct udp *u, struct loop *loop, const struct conf *conf, struct s
 	     uint32_t metric, struct err *err);
 void udp_fini(struct udp *u);
 
+/* End the session that is worth least. False if all are worth as much as a connection. */
+bool udp_make_room(struct udp *u);
+
 /* After a batch of completions: send what is gathered. */
 void udp_end(struct udp *u);
 

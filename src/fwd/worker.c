@@ -498,6 +498,11 @@ static void worker_run(struct worker *w)
 	}
 }
 
+static bool worker_make_room(void *ctx)
+{
+	return udp_make_room(&((struct worker *)ctx)->udp);
+}
+
 static int worker_init_udp(struct worker *w, struct err *err)
 {
 	struct worker_shared *s = w->shared;
@@ -509,6 +514,8 @@ static int worker_init_udp(struct worker *w, struct err *err)
 	w->udp.rule_table = s->rule_table;
 	w->udp.listener_of = worker_find_listener;
 	w->udp.ctx = w;
+	w->tcp.make_room = worker_make_room;
+	w->tcp.room_ctx = w;
 	ret = udp_init(&w->udp, &w->loop, s->conf, &w->stats, w->index + 1, err);
 	if (ret == 0)
 		udp_retarget(&w->udp, s->ifindex);

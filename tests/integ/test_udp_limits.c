@@ -95,6 +95,26 @@ EACH_VARIANT(udp_limits, flood_does_not_evict_who_was_answered, 30)
 	world_down(w);
 }
 
+/* Nor does it keep out who connects by TCP, which shares the limit. */
+EACH_ENGINE(udp_limits, flood_leaves_room_for_connections, 20)
+{
+	struct world *w = world_up(CT_ADDR, v);
+	int app = udp_app(&w->ct, "0.0.0.0", 80), l = tcp_listen(&w->ct, "0.0.0.0", 80);
+	struct conn c[4];
+
+	many_addresses(w);
+	fwd_start(w,
+		  ARGS("--threads", "1", "--max-flows", "100", "-u", "8080:80", "-t", "8080:80"));
+	flood(w, app, 500);
+	cr_expect(fwd_counts(w, "flows 100 now"), "%s", fwd_summary(w));
+	for (unsigned i = 0; i < ARRAY_SIZE(c); i++) {
+		c[i] = conn_open(w, 8080, l);
+		cr_expect(conn_works(&c[i]), "connection %u\n%s", i, fwd_summary(w));
+	}
+	cr_expect(fwd_counts(w, "flows 96 now"), "%s", fwd_summary(w));
+	world_down(w);
+}
+
 /* When all sessions are lasting ones, who comes next is refused, and counted. */
 EACH_VARIANT(udp_limits, full_of_lasting_sessions_refuses, 10)
 {
