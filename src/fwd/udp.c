@@ -129,12 +129,17 @@ static struct udp_session *udp_find(struct udp *u, uint32_t listener, const stru
 
 static void udp_flush(struct udp *u);
 
-/* Give back what a session, or a try of one, has in the container. */
-static void udp_leave(struct udp *u, struct udp_session *s)
+static void udp_leave_route(struct udp *u, struct udp_session *s)
 {
 	if (s->route != UDPROUTE_NONE)
 		udproutes_put(&u->routes, s->route);
 	s->route = UDPROUTE_NONE;
+}
+
+/* Give back what a session, or a try of one, has in the container. */
+static void udp_leave(struct udp *u, struct udp_session *s)
+{
+	udp_leave_route(u, s);
 	if (s->paired)
 		udppairs_give(u->pairs, &s->source, &s->target);
 	s->paired = false;
@@ -626,6 +631,9 @@ bool udp_is_empty(const struct udp *u)
 void udp_retarget(struct udp *u, const uint32_t ifindex[ADDR_FAMILIES])
 {
 	udp_close_all(u);
+	/* At once, not with the sessions' ends: who comes before them must not share the old ones. */
+	for (uint32_t i = u->closing.head; i != FLOW_NONE; i = u->v[i].next)
+		udp_leave_route(u, &u->v[i]);
 	memcpy(u->ifindex, ifindex, sizeof(u->ifindex));
 }
 

@@ -4,6 +4,7 @@
 
 #include <criterion/criterion.h>
 #include <errno.h>
+#include <linux/netlink.h>
 #include <unistd.h>
 
 #include "util.h"
@@ -345,6 +346,56 @@ UDP_TEST(gathered_datagrams_leave_before_the_end)
 	urig_expect_read(urig.app, 200, 100);
 	urig_settle();
 	cr_expect(udp_is_empty(&urig.u));
+}
+
+/* Asked to delete what there is not, the kernel refuses, here with or without a namespace. */
+static void give_route(struct udp_session *s)
+{
+	static struct udproute route;
+	static uint32_t bucket;
+	struct udproutes *r = &urig.u.routes;
+	struct err err;
+
+	route = (struct udproute){ .client = addr_loopback4,
+				   .source = addr_loopback4,
+				   .table = 4000002,
+				   .users = 1,
+				   .chain = UDPROUTE_NONE };
+	bucket = 0;
+	*r = (struct udproutes){ .v = &route, .hash = &bucket, .max = 1, .used = 1 };
+	r->free = UDPROUTE_NONE;
+	cr_assert_eq(nl_open(&r->nl, NETLINK_ROUTE, 0, &err), 0, "%s", err.text);
+	s->route = 0;
+}
+
+/* When the container is reached elsewhere its clients' routes go at once: none is used again. */
+UDP_TEST(retarget_gives_routes_back_before_the_sessions_have_ended)
+{
+	static const uint32_t ifindex[ADDR_FAMILIES] = { 7, 7 };
+
+	make(1, UDP_ANSWERED);
+	udp_end(&urig.u);
+	give_route(urig_session(1));
+	udp_retarget(&urig.u, ifindex);
+	cr_expect_not(udp_is_empty(&urig.u));
+	cr_expect_eq(urig.u.routes.v[0].users, 0);
+	urig_settle();
+	cr_expect(udp_is_empty(&urig.u));
+	nl_close(&urig.u.routes.nl);
+	urig.u.routes = (struct udproutes){ 0 };
+}
+
+/* Room can be made by ending the session that is worth least, unless all are lasting ones. */
+UDP_TEST(room_is_made_by_what_is_worth_least)
+{
+	make(1, UDP_LASTING);
+	make(2, UDP_ONE_WAY);
+	udp_end(&urig.u);
+	cr_expect(udp_make_room(&urig.u));
+	cr_expect(urig_session(1) && !urig_session(2));
+	cr_expect_eq(urig.n_flows, 1);
+	cr_expect_not(udp_make_room(&urig.u));
+	cr_expect_not_null(urig_session(1));
 }
 
 /* Bytes and datagrams are counted by direction, segments one by one. */
