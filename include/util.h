@@ -37,6 +37,12 @@ static inline int steal_fd(int *fd)
 /* Monotonic time in nanoseconds (clock_gettime(2), CLOCK_MONOTONIC). */
 uint64_t now_ns(void);
 
+/*
+ * Close every descriptor from 3 on, but for the @n_keep in @keep, which is sorted on
+ * the way; those that are negative count for nothing.
+ */
+void close_fds_except(int *keep, unsigned n_keep);
+
 /* Set O_NONBLOCK. 0 or -errno. */
 int set_nonblock(int fd);
 

@@ -10,6 +10,7 @@
 #include <stdio.h>
 #include <stdlib.h>
 #include <string.h>
+#include <sys/syscall.h>
 #include <time.h>
 
 static const uint64_t ns_per_s = 1000000000;
@@ -39,6 +40,27 @@ uint64_t now_ns(void)
 
 	clock_gettime(CLOCK_MONOTONIC, &ts);
 	return (uint64_t)ts.tv_sec * ns_per_s + (uint64_t)ts.tv_nsec;
+}
+
+static int fd_compare(const void *a, const void *b)
+{
+	return *(const int *)a - *(const int *)b;
+}
+
+void close_fds_except(int *keep, unsigned n_keep)
+{
+	unsigned from = 3;
+
+	if (n_keep > 0)
+		qsort(keep, n_keep, sizeof(*keep), fd_compare);
+	for (unsigned i = 0; i < n_keep; i++) {
+		if (keep[i] < (int)from)
+			continue;
+		if ((unsigned)keep[i] > from)
+			syscall(SYS_close_range, from, (unsigned)keep[i] - 1, 0);
+		from = (unsigned)keep[i] + 1;
+	}
+	syscall(SYS_close_range, from, ~0u, 0);
 }
 
 int set_nonblock(int fd)

@@ -22,7 +22,6 @@
 #include <string.h>
 #include <sys/prctl.h>
 #include <sys/socket.h>
-#include <sys/syscall.h>
 #include <sys/wait.h>
 
 #include "ns/attach.h"
@@ -226,27 +225,15 @@ static void agent_run(struct agent_child *c)
 	free(p);
 }
 
-/* Keep @keep, point 0, 1 and 2 to /dev/null, close all others. */
-static void agent_close_others(const int *keep, unsigned n_keep)
+/* Point 0, 1 and 2 to /dev/null, close all others but @keep. */
+static void agent_close_others(int *keep, unsigned n_keep)
 {
 	int null = open("/dev/null", O_RDWR | O_CLOEXEC);
-	unsigned from = 3;
 
 	for (int i = 0; i < 3; i++)
 		if (null >= 0)
 			dup2(null, i);
-	/* @keep is sorted. */
-	for (unsigned i = 0; i < n_keep; i++) {
-		if ((unsigned)keep[i] > from)
-			syscall(SYS_close_range, from, (unsigned)keep[i] - 1, 0);
-		from = (unsigned)keep[i] + 1;
-	}
-	syscall(SYS_close_range, from, ~0u, 0);
-}
-
-static int agent_compare_fds(const void *a, const void *b)
-{
-	return *(const int *)a - *(const int *)b;
+	close_fds_except(keep, n_keep);
 }
 
 static void agent_isolate(const struct agent_child *c, const struct ns_target *t)
@@ -266,9 +253,7 @@ static void agent_isolate(const struct agent_child *c, const struct ns_target *t
 		keep[n++] = c->channels[i];
 	keep[n++] = c->control;
 	keep[n++] = t->net_fd;
-	if (t->user_fd >= 0)
-		keep[n++] = t->user_fd;
-	qsort(keep, n, sizeof(*keep), agent_compare_fds);
+	keep[n++] = t->user_fd;
 	agent_close_others(keep, n);
 	free(keep);
 	/* The container must not find the host's directory busy because of us. */

@@ -10,6 +10,7 @@
 #include <stdio.h>
 #include <stdlib.h>
 #include <string.h>
+#include <sys/wait.h>
 #include <unistd.h>
 
 #include "err.h"
@@ -118,6 +119,33 @@ Test(util, makes_a_descriptor_non_blocking, .timeout = TIMEOUT)
 	close(fd[0]);
 	close(fd[1]);
 	cr_assert_eq(set_nonblock(fd[1]), -EBADF);
+}
+
+/* In a child, which needs no other: the descriptors that are as they should not be. */
+static int wrong_after_close(void)
+{
+	int keep[] = { 70, -1, 50, 50, 90 };
+	int wrong = 0;
+
+	for (int fd = 50; fd <= 90; fd += 10)
+		dup2(STDERR_FILENO, fd);
+	close_fds_except(keep, ARRAY_SIZE(keep));
+	for (int fd = 50; fd <= 90; fd += 10)
+		wrong += (fcntl(fd, F_GETFD) == 0) != (fd != 60 && fd != 80);
+	return wrong + (fcntl(STDERR_FILENO, F_GETFD) != 0);
+}
+
+/* Everything but a few descriptors is closed, in whatever order those are given. */
+Test(util, closes_all_descriptors_but_some, .timeout = TIMEOUT)
+{
+	int status;
+	pid_t pid = fork();
+
+	if (pid == 0)
+		_exit(wrong_after_close());
+	cr_assert_eq(waitpid(pid, &status, 0), pid);
+	cr_assert(WIFEXITED(status));
+	cr_assert_eq(WEXITSTATUS(status), 0);
 }
 
 /* ---------------------------------------------------------------- files */
