@@ -17,7 +17,7 @@ _fwd_first_operand() {
     --) echo $((i + 1)) && return ;;
     = | -t | -u | -P | -l | --tcp-ports | --udp-ports | --pid | --log-file | --log-size | --netns | --source | \
       --engine | --threads | --max-flows | --connect-timeout | --half-closed-timeout | \
-      --udp-timeout)
+      --udp-timeout | --ready-fd | --exit-fd)
       # Readline makes a word of '=', too.
       [[ ${COMP_WORDS[i + 1]-} == = ]] || ((++i))
       ;;
@@ -56,12 +56,12 @@ _fwd() {
   --netns) mapfile -t COMPREPLY < <(compgen -W "$(_fwd_netns)" -- "$cur"; compgen -f -- "$cur") ;;
   -P | --pid | -l | --log-file) mapfile -t COMPREPLY < <(compgen -f -- "$cur") ;;
   --log-size | --threads | --max-flows | --connect-timeout | --half-closed-timeout | \
-    --udp-timeout) ;;
+    --udp-timeout | --ready-fd | --exit-fd) ;;
   *)
     if [[ $cur == -* ]]; then
       mapfile -t COMPREPLY < <(compgen -W '-t --tcp-ports -u --udp-ports --netns -4 --ipv4-only -6 --ipv6-only
         --freebind --host-lo-to-ns-lo --source --engine --threads --max-flows --connect-timeout
-        --half-closed-timeout --udp-timeout -f --foreground -P --pid -l --log-file --log-size -q --quiet
+        --half-closed-timeout --udp-timeout -f --foreground --ready-fd --exit-fd -P --pid -l --log-file --log-size -q --quiet
         -d --debug --version -h --help' -- "$cur")
     else
       mapfile -t COMPREPLY < <(compgen -c -- "$cur")

@@ -7,7 +7,9 @@
 #include "fwd/conf.h"
 
 #include <errno.h>
+#include <fcntl.h>
 #include <getopt.h>
+#include <limits.h>
 #include <stdio.h>
 #include <string.h>
 
@@ -29,6 +31,8 @@ enum conf_long {
 	CONF_CONNECT_TIMEOUT,
 	CONF_HALF_CLOSED_TIMEOUT,
 	CONF_UDP_TIMEOUT,
+	CONF_READY_FD,
+	CONF_EXIT_FD,
 };
 
 static const char conf_short[] = "+:t:u:46fP:l:qdh";
@@ -56,6 +60,8 @@ static const struct option conf_options[] = {
 	{ "connect-timeout", required_argument, NULL, CONF_CONNECT_TIMEOUT },
 	{ "half-closed-timeout", required_argument, NULL, CONF_HALF_CLOSED_TIMEOUT },
 	{ "udp-timeout", required_argument, NULL, CONF_UDP_TIMEOUT },
+	{ "ready-fd", required_argument, NULL, CONF_READY_FD },
+	{ "exit-fd", required_argument, NULL, CONF_EXIT_FD },
 	{ 0 },
 };
 
@@ -94,6 +100,8 @@ static const char conf_usage[] =
 	"                         were answered once, and of others (default: 30,120)\n"
 	"  -f, --foreground       stay in the foreground (default: go to the background when\n"
 	"                         everything is ready)\n"
+	"      --ready-fd N       write \"1\" to this descriptor when everything is ready\n"
+	"      --exit-fd N        end at the end of file of this descriptor (a pipe's, say)\n"
 	"  -P, --pid FILE         write the process id to FILE\n"
 	"  -l, --log-file FILE    log to FILE (default: stderr, in the background syslog)\n"
 	"      --log-size BYTES   drop the older half of the log file beyond this (default: 1 "
@@ -159,6 +167,19 @@ static int conf_udp_timeout(const char *arg, struct conf *c, struct err *err)
 	return ret;
 }
 
+/* A descriptor that we were given; not of those that we use ourselves. */
+static int conf_fd(const char *option, const char *arg, int *ret, struct err *err)
+{
+	unsigned fd = 0;
+	int code = conf_number(option, arg, 3, INT_MAX, &fd, err);
+
+	if (code == 0 && fcntl((int)fd, F_GETFD) < 0)
+		return err_set(err, EBADF, "option '%s': descriptor %u is not open", option, fd);
+	if (code == 0)
+		*ret = (int)fd;
+	return code;
+}
+
 static int conf_log_size(const char *arg, struct conf *c, struct err *err)
 {
 	unsigned v = 0;
@@ -210,6 +231,10 @@ static int conf_option(int opt, struct conf *c, struct err *err)
 		return conf_number("--connect-timeout", optarg, 1, 3600, &c->connect_timeout, err);
 	case CONF_UDP_TIMEOUT:
 		return conf_udp_timeout(optarg, c, err);
+	case CONF_READY_FD:
+		return conf_fd("--ready-fd", optarg, &c->ready_fd, err);
+	case CONF_EXIT_FD:
+		return conf_fd("--exit-fd", optarg, &c->exit_fd, err);
 	default:
 		return conf_number("--half-closed-timeout", optarg, 1, 1000000,
 				   &c->half_closed_timeout, err);
@@ -302,6 +327,8 @@ int conf_parse(int argc, char **argv, struct conf *ret, struct err *err)
 {
 	struct conf c = { .v4 = true,
 			  .v6 = true,
+			  .ready_fd = -1,
+			  .exit_fd = -1,
 			  .log_size = 1024 * 1024,
 			  .connect_timeout = 10,
 			  .half_closed_timeout = 300,

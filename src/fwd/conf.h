@@ -19,6 +19,8 @@ struct conf {
 	struct rules rules;   /* owned */
 	bool v4, v6;	      /* families to listen on */
 	bool foreground;
+	int ready_fd; /* "1" is written to it when ready; -1: none */
+	int exit_fd;  /* its EOF ends us; -1: none */
 	bool quiet, debug;
 	bool freebind;	      /* listen on addresses that the host does not have (yet) */
 	const char *pid_file; /* or NULL */
@@ -39,7 +41,8 @@ enum conf_result { CONF_RUN, CONF_DONE };
 /*
  * Parse @argv, which must outlive @ret. CONF_RUN; CONF_DONE when --help or
  * --version has been printed and there is nothing more to do; or -EINVAL with
- * @err. Only reads the environment: net.ipv4.ip_local_port_range, for "all".
+ * @err. Only reads the environment: net.ipv4.ip_local_port_range, for "all", and
+ * which descriptors are open.
  */
 int conf_parse(int argc, char **argv, struct conf *ret, struct err *err);
 

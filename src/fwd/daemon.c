@@ -12,8 +12,10 @@
 #include <fcntl.h>
 #include <stdio.h>
 #include <stdlib.h>
+#include <string.h>
 #include <sys/wait.h>
 
+#include "fwd/log.h"
 #include "util.h"
 
 static _Noreturn void daemon_wait(pid_t child, int ready)
@@ -71,6 +73,15 @@ void daemon_ready(struct daemon *d)
 	/* EPIPE: the parent was killed, so nobody waits. */
 	if (write(d->ready, "", 1) == 1 || errno == EPIPE)
 		close_fd(&d->ready);
+}
+
+void daemon_say_ready(int fd)
+{
+	if (fd < 0)
+		return;
+	if (write(fd, "1", 1) != 1)
+		log_warn("--ready-fd: %s", strerror(errno));
+	close(fd);
 }
 
 int pid_file_open(struct pid_file *p, const char *path, struct err *err)

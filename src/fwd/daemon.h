@@ -21,6 +21,9 @@ int daemon_fork(struct daemon *d, struct err *err);
 /* Everything is ready: let the parent go, leave the session, and close 0, 1 and 2. */
 void daemon_ready(struct daemon *d);
 
+/* Write "1" to @fd and close it, as slirp4netns does; -1: nothing. Nobody may be there. */
+void daemon_say_ready(int fd);
+
 struct pid_file {
 	const char *path; /* NULL: none */
 	int fd;		  /* owned */

@@ -390,6 +390,19 @@ static int forwarder_on_agent(struct forwarder *f)
 	return GO_ON;
 }
 
+/* Whoever holds the other end of our pipe has let go. */
+static int forwarder_on_exit_fd(struct forwarder *f)
+{
+	char ignored[64];
+	ssize_t n = read(f->conf->exit_fd, ignored, sizeof(ignored));
+
+	if (n > 0 || (n < 0 && (errno == EAGAIN || errno == EINTR)))
+		return GO_ON;
+	ports_close(&f->ports);
+	log_info("end of file on --exit-fd: ending");
+	return 0;
+}
+
 static int forwarder_interval(const struct forwarder *f)
 {
 	int watch = f->command.pid > 0 ? -1 : ns_watch_interval(&f->watch);
@@ -401,12 +414,13 @@ static int forwarder_interval(const struct forwarder *f)
 
 int forwarder_run(struct forwarder *f)
 {
-	enum { P_SIGNALS, P_AGENT, P_WATCH, P_NUM };
+	enum { P_SIGNALS, P_AGENT, P_WATCH, P_EXIT, P_NUM };
 	struct pollfd p[P_NUM] = {
 		[P_SIGNALS] = { .fd = f->signals, .events = POLLIN },
 		[P_AGENT] = { .fd = f->agent.control, .events = POLLIN },
 		[P_WATCH] = { .fd = f->command.pid > 0 ? -1 : ns_watch_fd(&f->watch),
 			      .events = POLLIN },
+		[P_EXIT] = { .fd = f->conf->exit_fd, .events = POLLIN },
 	};
 	bool automatic = ports_any_automatic(f->conf);
 	int status = GO_ON;
@@ -424,7 +438,9 @@ int forwarder_run(struct forwarder *f)
 			log_info("the namespace has ended");
 			return 0;
 		}
-		if (p[P_SIGNALS].revents)
+		if (p[P_EXIT].revents)
+			status = forwarder_on_exit_fd(f);
+		if (status == GO_ON && p[P_SIGNALS].revents)
 			status = forwarder_on_signal(f);
 		if (status == GO_ON && p[P_AGENT].revents)
 			status = forwarder_on_agent(f);

@@ -40,8 +40,8 @@ struct forwarder {
 int forwarder_start(struct forwarder *f, const struct conf *conf, struct err *err);
 
 /*
- * Work until a signal, the end of the namespace or of the command. The exit
- * status for the process.
+ * Work until a signal, or the end of the namespace, of the command, or of what
+ * @exit_fd of the configuration leads to. The exit status for the process.
  */
 int forwarder_run(struct forwarder *f);
 

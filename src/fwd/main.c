@@ -2,9 +2,8 @@
 /*
  * main.c - fwd: publish ports of the host in a rootless container's namespace
  */
+#include <fcntl.h>
 #include <stdio.h>
-#include <sys/syscall.h>
-#include <unistd.h>
 
 #include "err.h"
 #include "fwd/conf.h"
@@ -39,9 +38,22 @@ static int main_forward(const struct conf *conf, struct daemon *daemon, struct p
 		log_detach();
 		daemon_ready(daemon);
 	}
+	daemon_say_ready(conf->ready_fd);
 	ret = forwarder_run(&f);
 	forwarder_stop(&f);
 	return ret;
+}
+
+/* What the caller left open is not ours to hold; a command may want it, but not our pipes. */
+static void main_close_others(const struct conf *conf)
+{
+	int keep[] = { conf->ready_fd, conf->exit_fd };
+
+	for (unsigned i = 0; i < ARRAY_SIZE(keep); i++)
+		if (keep[i] >= 0)
+			fcntl(keep[i], F_SETFD, FD_CLOEXEC);
+	if (!conf->command)
+		close_fds_except(keep, ARRAY_SIZE(keep));
 }
 
 static int main_run(const struct conf *conf, struct err *err)
@@ -52,9 +64,7 @@ static int main_run(const struct conf *conf, struct err *err)
 
 	log_level = conf->debug ? LOG_LEVEL_DEBUG : conf->quiet ? LOG_LEVEL_WARN : LOG_LEVEL_INFO;
 	fwd_assert_set_log(main_log_assert);
-	/* What the caller left open is not ours to hold; a command may want it. */
-	if (!conf->command)
-		syscall(SYS_close_range, 3u, ~0u, 0);
+	main_close_others(conf);
 	if (conf->log_file)
 		ret = log_to_file(conf->log_file, conf->log_size, err);
 	if (ret == 0 && !conf->command && !conf->foreground)

@@ -53,6 +53,8 @@ Test(cli, help_names_every_option, .timeout = 10 + TEST_LATE_SECS)
 		"io_uring",
 		"--connect-timeout",
 		"--half-closed-timeout",
+		"--ready-fd",
+		"--exit-fd",
 	};
 	struct world *w = world_up(CT_LO, &uring_v4);
 	struct run a = fwd_run(w, ARGS("-h")), b = fwd_run(w, ARGS("--help"));
@@ -81,6 +83,9 @@ Test(cli, bad_options_are_named, .timeout = 20 + TEST_LATE_SECS)
 		{ "--connect-timeout", "soon", "soon" },
 		{ "--half-closed-timeout", "1h", "1h" },
 		{ "--log-size", "big", "big" },
+		{ "--ready-fd", "1", "1" },
+		{ "--ready-fd", "999", "descriptor 999 is not open" },
+		{ "--exit-fd", "pipe", "pipe" },
 		{ "--quiet=1", "1", "doesn't allow an argument" },
 		{ "-t", "0", "0" },
 		{ "-t", "65536", "65536" },

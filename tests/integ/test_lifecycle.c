@@ -4,6 +4,7 @@
 #include "lib.h"
 
 #include <dirent.h>
+#include <fcntl.h>
 #include <poll.h>
 #include <sys/mount.h>
 
@@ -48,6 +49,39 @@ EACH_ENGINE(lifecycle, daemon_is_detached, 10)
 	/* The guard closed its copy when it started; only fwd could hold one now. */
 	cr_expect_eq(poll(&p, 1, 1000), 1, "a leaked descriptor is still open");
 	world_down(w);
+}
+
+/* --ready-fd is told "1" and closed; the end of --exit-fd ends fwd, and what is written does not. */
+EACH_ENGINE(lifecycle, pipes_say_ready_and_end, 10)
+{
+	struct world *w = world_up(CT_LO, v);
+	char ready_arg[16], exit_arg[16], text[8] = "";
+	int l = tcp_listen(&w->ct, "0.0.0.0", 80);
+	int ready[2], end[2];
+	pid_t pid;
+
+	cr_assert(!pipe(ready) && !pipe(end));
+	fcntl(ready[0], F_SETFD, FD_CLOEXEC);
+	fcntl(end[1], F_SETFD, FD_CLOEXEC);
+	snprintf(ready_arg, sizeof(ready_arg), "%d", ready[1]);
+	snprintf(exit_arg, sizeof(exit_arg), "%d", end[0]);
+	pid = fwd_start(w, ARGS("-t", "8080:80", "--ready-fd", ready_arg, "--exit-fd", exit_arg));
+	close(ready[1]);
+	close(end[0]);
+	cr_expect_eq(read(ready[0], text, sizeof(text)), 1);
+	cr_expect_str_eq(text, "1");
+	cr_expect_eq(read(ready[0], text, sizeof(text)), 0, "still open");
+
+	cr_assert_eq(write(end[1], "x", 1), 1);
+	struct conn c = conn_open(w, 8080, l);
+
+	cr_expect(conn_works(&c));
+	cr_expect(proc_alive(pid));
+	w->fwd = 0;
+	close(end[1]);
+	cr_expect_eq(proc_wait(pid, 3000), 0, "%s", fwd_log(w));
+	cr_expect(fwd_log_has(w, "end of file on --exit-fd"));
+	cr_expect_eq(sock_next(c.c, 1000), -ECONNRESET);
 }
 
 /* SIGTERM resets the connections there are and takes everything back from the container. */
