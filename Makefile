@@ -17,7 +17,7 @@ CFLAGS   ?= -O2 -g
 WARN     := -Wall -Wextra -Wshadow -Wmissing-prototypes -Wstrict-prototypes -Wconversion \
 	    -Wno-sign-conversion -Wvla $(if $(CI),-Werror)
 DEFS     := -D_GNU_SOURCE -DFWD_VERSION='"$(VERSION)"' -Isrc -Iinclude
-LIBS     := liburing libmnl
+LIBS     := liburing libmnl jansson
 BASE_CFLAGS = -std=gnu11 -pthread $(WARN) $(DEFS) $(shell $(PKG) --cflags $(LIBS))
 LDLIBS    = $(shell $(PKG) --libs $(LIBS)) -pthread
 HARDEN   ?= -fstack-protector-strong -D_FORTIFY_SOURCE=2 -fPIE

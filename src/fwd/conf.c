@@ -323,17 +323,23 @@ static int conf_check(const struct conf *c, bool any_ports, struct err *err)
 	return 0;
 }
 
+struct conf conf_defaults(void)
+{
+	return (struct conf){ .v4 = true,
+			      .v6 = true,
+			      .ready_fd = -1,
+			      .exit_fd = -1,
+			      .prefer = addr_any4,
+			      .log_size = 1024 * 1024,
+			      .connect_timeout = 10,
+			      .half_closed_timeout = 300,
+			      .udp_timeout = 30,
+			      .udp_lasting_timeout = 120 };
+}
+
 int conf_parse(int argc, char **argv, struct conf *ret, struct err *err)
 {
-	struct conf c = { .v4 = true,
-			  .v6 = true,
-			  .ready_fd = -1,
-			  .exit_fd = -1,
-			  .log_size = 1024 * 1024,
-			  .connect_timeout = 10,
-			  .half_closed_timeout = 300,
-			  .udp_timeout = 30,
-			  .udp_lasting_timeout = 120 };
+	struct conf c = conf_defaults();
 	const char *last = NULL; /* argument of an option: no "--" that ends them */
 	bool any_ports = false;
 	int opt, code = 0;

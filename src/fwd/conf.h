@@ -21,11 +21,14 @@ struct conf {
 	bool foreground;
 	int ready_fd; /* "1" is written to it when ready; -1: none */
 	int exit_fd;  /* its EOF ends us; -1: none */
+	bool detach;  /* with @foreground: log to syslog, let go of 0, 1 and 2 when ready */
 	bool quiet, debug;
-	bool freebind;	      /* listen on addresses that the host does not have (yet) */
-	const char *pid_file; /* or NULL */
-	const char *log_file; /* or NULL */
-	size_t log_size;      /* bytes */
+	bool freebind;		   /* listen on addresses that the host does not have (yet) */
+	const char *pid_file;	   /* or NULL */
+	const char *log_file;	   /* or NULL */
+	size_t log_size;	   /* bytes */
+	const char *reload_socket; /* path, see reload.h; or NULL */
+	struct addr prefer; /* of the container's addresses; 0.0.0.0: the first of each family */
 	struct source_policy source;
 	enum conf_engine engine;
 	unsigned threads;	      /* workers; 0: one per processor, at most 4 */
@@ -45,5 +48,8 @@ enum conf_result { CONF_RUN, CONF_DONE };
  * which descriptors are open.
  */
 int conf_parse(int argc, char **argv, struct conf *ret, struct err *err);
+
+/* What an empty command line means. */
+struct conf conf_defaults(void);
 
 void conf_free(struct conf *c);

@@ -58,18 +58,22 @@ int daemon_fork(struct daemon *d, struct err *err)
 	return 0;
 }
 
-void daemon_ready(struct daemon *d)
+void daemon_let_go(void)
 {
-	int null;
+	int null = open("/dev/null", O_RDWR | O_CLOEXEC);
 
-	if (d->ready < 0)
-		return;
-	setsid();
-	null = open("/dev/null", O_RDWR | O_CLOEXEC);
 	for (int fd = 0; null >= 0 && fd < 3; fd++)
 		dup2(null, fd);
 	if (null > 2)
 		close(null);
+}
+
+void daemon_ready(struct daemon *d)
+{
+	if (d->ready < 0)
+		return;
+	setsid();
+	daemon_let_go();
 	/* EPIPE: the parent was killed, so nobody waits. */
 	if (write(d->ready, "", 1) == 1 || errno == EPIPE)
 		close_fd(&d->ready);

@@ -18,6 +18,9 @@ struct daemon {
  */
 int daemon_fork(struct daemon *d, struct err *err);
 
+/* Point 0, 1 and 2 to /dev/null. */
+void daemon_let_go(void);
+
 /* Everything is ready: let the parent go, leave the session, and close 0, 1 and 2. */
 void daemon_ready(struct daemon *d);
 

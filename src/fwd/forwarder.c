@@ -221,6 +221,21 @@ static int forwarder_udp(struct forwarder *f, struct attach_ports **ret_ports, u
 	return 0;
 }
 
+/* Prefer @addr of the container's addresses; 0.0.0.0: none. 0 or -errno with @err. */
+static int forwarder_prefer(struct forwarder *f, const struct addr *addr, struct err *err)
+{
+	bool v4 = addr_family(addr) == ADDR_V4;
+	struct nl_ip ip = { 0 };
+	int ret;
+
+	if (!addr_is_any(addr)) {
+		ip.family = (uint8_t)addr_af(addr);
+		memcpy(ip.bytes, v4 ? addr->ip + 12 : addr->ip, v4 ? 4 : 16);
+	}
+	ret = agent_prefer(&f->agent, &ip);
+	return ret < 0 ? err_sys(err, -ret, "the process in the namespace") : 0;
+}
+
 static void forwarder_say_target(const struct forwarder *f)
 {
 	const struct source_targets *t = &f->shared.targets;
@@ -242,6 +257,8 @@ static int forwarder_enter(struct forwarder *f, struct err *err)
 		return ret;
 	ret = agent_start(&f->agent, &f->target, f->n_threads, udp, n_udp, err);
 	free(udp);
+	if (ret == 0 && !addr_is_any(&f->conf->prefer))
+		ret = forwarder_prefer(f, &f->conf->prefer, err);
 	if (ret < 0)
 		return ret;
 	forwarder_learn(f);
@@ -298,6 +315,7 @@ int forwarder_start(struct forwarder *f, const struct conf *conf, struct err *er
 				 .target = { .net_fd = -1, .user_fd = -1, .pid_fd = -1 },
 				 .watch = { .inotify = -1 },
 				 .agent = { .control = -1, .diag = -1 },
+				 .reload = { .dir = -1, .listen = -1, .conn = -1 },
 				 .n_threads = forwarder_threads(conf),
 				 .signals = -1 };
 	ret = forwarder_signals(f, err);
@@ -317,6 +335,8 @@ int forwarder_start(struct forwarder *f, const struct conf *conf, struct err *er
 		forwarder_size(f);
 		ret = forwarder_workers(f, err);
 	}
+	if (ret == 0 && conf->reload_socket)
+		ret = reload_open(&f->reload, conf->reload_socket, err);
 	if (ret < 0) {
 		forwarder_stop(f);
 		return ret;
@@ -373,6 +393,41 @@ static int forwarder_on_signal(struct forwarder *f)
 	}
 }
 
+/* If the container is reached elsewhere now, new flows go there. */
+static void forwarder_retarget(struct forwarder *f)
+{
+	struct source_targets old = f->shared.targets;
+	bool same = true;
+
+	for (unsigned i = 0; i < ADDR_FAMILIES; i++)
+		same &= f->shared.ifindex[i] == f->agent.state.ifindex[i];
+	forwarder_learn(f);
+	for (unsigned i = 0; i < ADDR_FAMILIES; i++)
+		same &= old.have[i] == f->shared.targets.have[i] &&
+			addr_equal(&old.addr[i], &f->shared.targets.addr[i]);
+	if (same)
+		return;
+	forwarder_say_target(f);
+	for (unsigned i = 0; i < f->n_workers; i++)
+		worker_retarget(f->workers[i], &f->shared.targets, f->shared.ifindex);
+}
+
+static int forwarder_on_reload(struct forwarder *f)
+{
+	struct addr addr;
+	struct err err;
+
+	if (!reload_read(&f->reload, &addr))
+		return GO_ON;
+	if (forwarder_prefer(f, &addr, &err) < 0) {
+		log_err("%s", err.text);
+		return 1;
+	}
+	forwarder_retarget(f);
+	reload_done(&f->reload);
+	return GO_ON;
+}
+
 static int forwarder_on_agent(struct forwarder *f)
 {
 	int ret = agent_read(&f->agent);
@@ -381,12 +436,8 @@ static int forwarder_on_agent(struct forwarder *f)
 		log_err("the process in the namespace has ended");
 		return 1;
 	}
-	if (ret < 0)
-		return GO_ON;
-	forwarder_learn(f);
-	forwarder_say_target(f);
-	for (unsigned i = 0; i < f->n_workers; i++)
-		worker_retarget(f->workers[i], &f->shared.targets, f->shared.ifindex);
+	if (ret == 0)
+		forwarder_retarget(f);
 	return GO_ON;
 }
 
@@ -414,13 +465,14 @@ static int forwarder_interval(const struct forwarder *f)
 
 int forwarder_run(struct forwarder *f)
 {
-	enum { P_SIGNALS, P_AGENT, P_WATCH, P_EXIT, P_NUM };
+	enum { P_SIGNALS, P_AGENT, P_WATCH, P_EXIT, P_RELOAD, P_NUM };
 	struct pollfd p[P_NUM] = {
 		[P_SIGNALS] = { .fd = f->signals, .events = POLLIN },
 		[P_AGENT] = { .fd = f->agent.control, .events = POLLIN },
 		[P_WATCH] = { .fd = f->command.pid > 0 ? -1 : ns_watch_fd(&f->watch),
 			      .events = POLLIN },
 		[P_EXIT] = { .fd = f->conf->exit_fd, .events = POLLIN },
+		[P_RELOAD] = { .events = POLLIN },
 	};
 	bool automatic = ports_any_automatic(f->conf);
 	int status = GO_ON;
@@ -429,6 +481,7 @@ int forwarder_run(struct forwarder *f)
 	while (status == GO_ON) {
 		if (automatic)
 			forwarder_update_ports(f);
+		p[P_RELOAD].fd = reload_fd(&f->reload);
 		if (poll(p, P_NUM, forwarder_interval(f)) < 0 && errno != EINTR) {
 			log_err("poll: %s", strerror(errno));
 			return 1;
@@ -444,6 +497,8 @@ int forwarder_run(struct forwarder *f)
 			status = forwarder_on_signal(f);
 		if (status == GO_ON && p[P_AGENT].revents)
 			status = forwarder_on_agent(f);
+		if (status == GO_ON && p[P_RELOAD].revents)
+			status = forwarder_on_reload(f);
 	}
 	return status;
 }
@@ -453,6 +508,7 @@ int forwarder_run(struct forwarder *f)
 void forwarder_stop(struct forwarder *f)
 {
 	ports_close(&f->ports);
+	reload_close(&f->reload);
 	for (unsigned i = 0; i < f->n_workers; i++)
 		worker_stop(f->workers[i]);
 	for (unsigned i = 0; i < f->n_workers; i++)

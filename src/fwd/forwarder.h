@@ -11,6 +11,7 @@
 #include "err.h"
 #include "fwd/conf.h"
 #include "fwd/ports.h"
+#include "fwd/reload.h"
 #include "fwd/worker.h"
 #include "ns/agent.h"
 #include "ns/command.h"
@@ -24,6 +25,7 @@ struct forwarder {
 	struct ns_watch watch;
 	struct ports ports;
 	struct agent agent;
+	struct reload reload;
 	struct nl diag; /* sock_diag in the namespace, for automatic ports */
 	bool have_diag;
 	struct worker_shared shared;

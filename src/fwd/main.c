@@ -10,6 +10,7 @@
 #include "fwd/daemon.h"
 #include "fwd/forwarder.h"
 #include "fwd/log.h"
+#include "fwd/rootlessport.h"
 #include "util.h"
 
 static void main_log_assert(const char *line)
@@ -38,6 +39,8 @@ static int main_forward(const struct conf *conf, struct daemon *daemon, struct p
 		log_detach();
 		daemon_ready(daemon);
 	}
+	if (conf->detach)
+		daemon_let_go();
 	daemon_say_ready(conf->ready_fd);
 	ret = forwarder_run(&f);
 	forwarder_stop(&f);
@@ -65,6 +68,8 @@ static int main_run(const struct conf *conf, struct err *err)
 	log_level = conf->debug ? LOG_LEVEL_DEBUG : conf->quiet ? LOG_LEVEL_WARN : LOG_LEVEL_INFO;
 	fwd_assert_set_log(main_log_assert);
 	main_close_others(conf);
+	if (conf->detach)
+		log_detach();
 	if (conf->log_file)
 		ret = log_to_file(conf->log_file, conf->log_size, err);
 	if (ret == 0 && !conf->command && !conf->foreground)
@@ -77,12 +82,35 @@ static int main_run(const struct conf *conf, struct err *err)
 	return ret;
 }
 
+/* As Podman's helper. Podman shows what that has written to standard output. */
+static int main_rootlessport(int argc)
+{
+	struct rootlessport rp;
+	struct conf conf;
+	struct err err;
+	int ret;
+
+	ret = rootlessport_parse(argc, stdin, &rp, &conf, &err);
+	if (ret == 0) {
+		ret = main_run(&conf, &err);
+		conf_free(&conf);
+		rootlessport_free(&rp);
+	}
+	if (ret < 0) {
+		printf("fwd: %s\n", err.text);
+		return 1;
+	}
+	return ret;
+}
+
 int main(int argc, char **argv)
 {
 	struct conf conf;
 	struct err err;
 	int ret;
 
+	if (rootlessport_is_called(argv[0]))
+		return main_rootlessport(argc);
 	ret = conf_parse(argc, argv, &conf, &err);
 	if (ret == CONF_DONE)
 		return 0;

@@ -197,6 +197,32 @@ static void agent_say(const struct agent_child *c, int code, const struct err *e
 	agent_send_fds(c->control, &m, sizeof(m), &fd, fd >= 0);
 }
 
+static void agent_update(struct agent_child *c)
+{
+	if (!attach_update(&c->attach))
+		return;
+	agent_fill_state(c, NULL);
+	agent_say(c, 0, NULL, -1);
+}
+
+/* A wish of agent_prefer(), which waits for our answer. False at the end of it all. */
+static bool agent_on_control(struct agent_child *c)
+{
+	struct nl_ip ip;
+	ssize_t len = recv(c->control, &ip, sizeof(ip), MSG_DONTWAIT);
+
+	if (len < 0)
+		return errno == EAGAIN || errno == EINTR;
+	if (len != sizeof(ip))
+		return false;
+	c->attach.prefer = ip;
+	attach_update(&c->attach);
+	c->state.wishes++;
+	agent_fill_state(c, NULL);
+	agent_say(c, 0, NULL, -1);
+	return true;
+}
+
 static void agent_run(struct agent_child *c)
 {
 	struct pollfd *p = calloc(c->n_channels + 2, sizeof(*p));
@@ -208,18 +234,15 @@ static void agent_run(struct agent_child *c)
 		p[i] = (struct pollfd){ .fd = c->channels[i], .events = POLLIN };
 	p[n] = (struct pollfd){ .fd = nl_fd(&c->monitor), .events = POLLIN };
 	p[n + 1] = (struct pollfd){ .fd = c->control, .events = POLLIN };
-	while (!(p[n + 1].revents & (POLLIN | POLLHUP | POLLERR))) {
-		if (poll(p, n + 2, -1) < 0 && errno != EINTR)
+	while (poll(p, n + 2, -1) >= 0 || errno == EINTR) {
+		if (p[n + 1].revents && !agent_on_control(c))
 			break;
 		for (unsigned i = 0; i < n; i++)
 			if (p[i].revents && !agent_serve(c, p[i].fd))
 				p[i].fd = -1;
 		if (p[n].revents) {
 			nl_drain(&c->monitor);
-			if (attach_update(&c->attach)) {
-				agent_fill_state(c, NULL);
-				agent_say(c, 0, NULL, -1);
-			}
+			agent_update(c);
 		}
 	}
 	free(p);
@@ -328,6 +351,22 @@ int agent_read(struct agent *a)
 		close(fd);
 	a->state = m.state;
 	return 0;
+}
+
+int agent_prefer(struct agent *a, const struct nl_ip *ip)
+{
+	struct agent_message m;
+	int fd, ret = 0;
+
+	if (send(a->control, ip, sizeof(*ip), MSG_NOSIGNAL) != sizeof(*ip))
+		return -EPIPE;
+	a->wishes++;
+	while (ret == 0 && a->state.wishes != a->wishes) {
+		ret = agent_receive(a->control, &m, &fd, 0);
+		if (ret == 0)
+			a->state = m.state;
+	}
+	return ret < 0 ? -EPIPE : 0;
 }
 
 static int agent_wait_ready(struct agent *a, struct err *err)

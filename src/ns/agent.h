@@ -39,6 +39,7 @@ struct agent_state {
 	struct in6_addr addr6;		  /* or ::1 */
 	uint32_t ifindex[AGENT_FAMILIES]; /* of the device that has the address */
 	uint32_t udp_table;		  /* where routes for UDP clients go; 0: nowhere */
+	uint32_t wishes;		  /* how many agent_prefer() it knows of */
 	bool transparent;		  /* sockets may be bound to foreign addresses */
 	char why[256];			  /* if not, why not */
 };
@@ -63,7 +64,8 @@ struct agent {
 	int control; /* owned; readable: a new state, or its end */
 	int diag;    /* a NETLINK_SOCK_DIAG socket in the namespace; owned; -1 if refused */
 
-	int *channels; /* one for each worker, SOCK_SEQPACKET; owned */
+	uint32_t wishes; /* calls of agent_prefer() */
+	int *channels;	 /* one for each worker, SOCK_SEQPACKET; owned */
 	unsigned n_channels;
 	struct agent_state state;
 };
@@ -82,6 +84,13 @@ int agent_start(struct agent *a, const struct ns_target *target, unsigned n_chan
  * is none, -EPIPE when the agent has ended.
  */
 int agent_read(struct agent *a);
+
+/*
+ * Of the container's addresses, take @ip as that of its family where it is one, from now
+ * on; family 0: the first one again. @a->state is up to date then. 0, or -EPIPE when the
+ * agent has ended.
+ */
+int agent_prefer(struct agent *a, const struct nl_ip *ip);
 
 /* End the agent and wait for it, at most a second; then it is killed. */
 void agent_stop(struct agent *a);

@@ -191,36 +191,48 @@ static const struct nl_link *attach_link_of(const struct nl_link *links, int n, 
 	return NULL;
 }
 
-/*
- * Where the namespace is reached: the first global address of a device that
- * is up, else the loopback address if it has one.
- */
-static struct nl_ip attach_pick(uint8_t family, const struct nl_link *links, int n_links,
-				const struct nl_addr *addrs, int n_addrs, unsigned *ret_ifindex)
-{
-	struct nl_ip loopback = { 0 };
-
-	for (int i = 0; i < n_addrs; i++) {
-		const struct nl_link *link = attach_link_of(links, n_links, addrs[i].index);
-		const struct nl_addr *addr = &addrs[i];
-
-		if (addr->ip.family != family || !link || !link->up || !addr->usable)
-			continue;
-		if (!link->loopback && addr->scope == RT_SCOPE_UNIVERSE && !addr->deprecated) {
-			*ret_ifindex = link->index;
-			return addr->ip;
-		}
-		if (link->loopback && addr->scope == RT_SCOPE_HOST && loopback.family == 0) {
-			*ret_ifindex = link->index;
-			loopback = addr->ip;
-		}
-	}
-	return loopback;
-}
-
 static bool attach_same_ip(const struct nl_ip *a, const struct nl_ip *b)
 {
 	return a->family == b->family && memcmp(a->bytes, b->bytes, sizeof(a->bytes)) == 0;
+}
+
+/* How good an address is to reach the namespace at. */
+enum attach_rank { ATTACH_NOT, ATTACH_LOOPBACK, ATTACH_GLOBAL, ATTACH_PREFERRED };
+
+static enum attach_rank attach_rank(const struct attach *a, const struct nl_link *link,
+				    const struct nl_addr *addr)
+{
+	if (!link || !link->up || !addr->usable)
+		return ATTACH_NOT;
+	if (link->loopback)
+		return addr->scope == RT_SCOPE_HOST ? ATTACH_LOOPBACK : ATTACH_NOT;
+	if (addr->scope != RT_SCOPE_UNIVERSE || addr->deprecated)
+		return ATTACH_NOT;
+	return attach_same_ip(&addr->ip, &a->prefer) ? ATTACH_PREFERRED : ATTACH_GLOBAL;
+}
+
+/*
+ * Where the namespace is reached: the address that is preferred, else the first global
+ * one of a device that is up, else the loopback address if it has one.
+ */
+static struct nl_ip attach_pick(const struct attach *a, uint8_t family, const struct nl_link *links,
+				int n_links, const struct nl_addr *addrs, int n_addrs,
+				unsigned *ret_ifindex)
+{
+	enum attach_rank best = ATTACH_NOT;
+	struct nl_ip ret = { 0 };
+
+	for (int i = 0; i < n_addrs; i++) {
+		const struct nl_link *link = attach_link_of(links, n_links, addrs[i].index);
+		enum attach_rank rank = attach_rank(a, link, &addrs[i]);
+
+		if (addrs[i].ip.family != family || rank <= best)
+			continue;
+		best = rank;
+		*ret_ifindex = link->index;
+		ret = addrs[i].ip;
+	}
+	return ret;
 }
 
 bool attach_update(struct attach *a)
@@ -240,7 +252,7 @@ bool attach_update(struct attach *a)
 
 	for (size_t f = 0; f < ARRAY_SIZE(attach_families); f++) {
 		unsigned ifindex = 0;
-		struct nl_ip ip = attach_pick(attach_families[f], links, n_links, addrs, n_addrs,
+		struct nl_ip ip = attach_pick(a, attach_families[f], links, n_links, addrs, n_addrs,
 					      &ifindex);
 
 		changed |= !attach_same_ip(&ip, &a->addr[f]);

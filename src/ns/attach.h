@@ -36,6 +36,7 @@ struct attach {
 	unsigned place;		      /* which that is, from 0 */
 	bool transparent;	      /* foreign addresses work */
 	bool changed[ATTACH_SYSCTLS]; /* we set it, and it was 0 */
+	struct nl_ip prefer;	      /* of its addresses; family 0: none */
 	struct nl_ip addr[2];	      /* where it is reached, IPv4 and IPv6; family 0: not at all */
 	unsigned ifindex[2];	      /* of the device that has the address */
 	bool udp;		      /* there are rules for UDP */
