@@ -33,6 +33,10 @@ _fwd() {
   COMPREPLY=()
   first=$(_fwd_first_operand)
 
+  if ((first == 1 && COMP_CWORD > 1)) && [[ ${COMP_WORDS[1]} == install-podman ]]; then
+    mapfile -t COMPREPLY < <(compgen -W '--undo --dry-run -h --help' -- "$cur")
+    return
+  fi
   if ((first < COMP_CWORD)); then
     # Within a command: complete as it would.
     if declare -F _command_offset >/dev/null; then
@@ -64,7 +68,7 @@ _fwd() {
         --half-closed-timeout --udp-timeout -f --foreground --ready-fd --exit-fd -P --pid -l --log-file --log-size -q --quiet
         -d --debug --version -h --help' -- "$cur")
     else
-      mapfile -t COMPREPLY < <(compgen -c -- "$cur")
+      mapfile -t COMPREPLY < <(compgen -W install-podman -- "$cur"; compgen -c -- "$cur")
     fi
     ;;
   esac

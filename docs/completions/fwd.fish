@@ -9,6 +9,9 @@ end
 
 complete -c fwd -f
 complete -c fwd -n __fish_use_subcommand -a '(__fish_complete_subcommand)'
+complete -c fwd -n __fish_use_subcommand -a install-podman -d 'Put fwd in place of rootlessport'
+complete -c fwd -n '__fish_seen_subcommand_from install-podman' -l undo -d 'Take it back'
+complete -c fwd -n '__fish_seen_subcommand_from install-podman' -l dry-run -d 'Only print what would be done'
 complete -c fwd -s t -l tcp-ports -x -a 'all auto none' -d 'TCP ports to forward'
 complete -c fwd -s u -l udp-ports -x -a 'all auto none' -d 'UDP ports to forward'
 complete -c fwd -l netns -r -a '(__fwd_netns)' -d 'The network namespace'

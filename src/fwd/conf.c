@@ -69,6 +69,7 @@ static const char conf_usage[] =
 	"Usage: fwd [OPTION]... --netns PID|PATH|NAME\n"
 	"       fwd [OPTION]... PID\n"
 	"       fwd [OPTION]... [--] COMMAND [ARG]...\n"
+	"       fwd install-podman [--undo] [--dry-run]\n"
 	"\n"
 	"Publish ports of the host in a network namespace that is yours. Applications in\n"
 	"there see the client's own address and port. With COMMAND: run it in new user\n"

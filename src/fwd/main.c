@@ -4,11 +4,13 @@
  */
 #include <fcntl.h>
 #include <stdio.h>
+#include <string.h>
 
 #include "err.h"
 #include "fwd/conf.h"
 #include "fwd/daemon.h"
 #include "fwd/forwarder.h"
+#include "fwd/install.h"
 #include "fwd/log.h"
 #include "fwd/rootlessport.h"
 #include "util.h"
@@ -103,6 +105,21 @@ static int main_rootlessport(int argc)
 	return ret;
 }
 
+static int main_tool(int ret, const struct err *err)
+{
+	if (ret < 0)
+		fprintf(stderr, "fwd: %s\n", err->text);
+	return ret < 0;
+}
+
+/* What fwd does beside forwarding, by its first argument. */
+static const struct {
+	const char *name;
+	int (*run)(int argc, char **argv, struct err *err);
+} main_tools[] = {
+	{ "install-podman", install_podman },
+};
+
 int main(int argc, char **argv)
 {
 	struct conf conf;
@@ -111,6 +128,9 @@ int main(int argc, char **argv)
 
 	if (rootlessport_is_called(argv[0]))
 		return main_rootlessport(argc);
+	for (unsigned i = 0; argc > 1 && i < ARRAY_SIZE(main_tools); i++)
+		if (strcmp(argv[1], main_tools[i].name) == 0)
+			return main_tool(main_tools[i].run(argc - 1, argv + 1, &err), &err);
 	ret = conf_parse(argc, argv, &conf, &err);
 	if (ret == CONF_DONE)
 		return 0;
