@@ -103,7 +103,7 @@ static int install_find_home(struct install *in, struct err *err)
 	/* Both go into a file of Podman's. */
 	if (*home != '/' || strlen(home) >= sizeof(in->home) || strpbrk(home, "\"\\\n"))
 		return err_set(err, EINVAL, "home directory '%s' cannot be used", home);
-	strcpy(in->home, home);
+	memcpy(in->home, home, strlen(home) + 1);
 	return 0;
 }
 
