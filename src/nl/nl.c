@@ -144,6 +144,17 @@ static bool nl_take(struct nl_answer *a, const struct nlmsghdr *nlh)
 
 /* ------------------------------------------------------------ the socket */
 
+/* Wait for the next datagram: 0 or -errno. */
+static int nl_wait(const struct nl *nl, bool lost)
+{
+	struct pollfd p = { .fd = nl_fd(nl), .events = POLLIN };
+	int r = poll(&p, 1, lost ? 0 : NL_TIMEOUT_MS);
+
+	if (r == 0)
+		return lost ? -ENOBUFS : -ETIMEDOUT;
+	return r < 0 && errno != EINTR ? -errno : 0;
+}
+
 /*
  * One datagram from the kernel. Its length or -errno. After ENOBUFS (a monitor
  * overflowed) what did fit can still be read, but it is pointless to wait for
@@ -152,7 +163,6 @@ static bool nl_take(struct nl_answer *a, const struct nlmsghdr *nlh)
 static int nl_recv(struct nl *nl, bool *lost, void *buf, size_t size)
 {
 	for (;;) {
-		struct pollfd p = { .fd = nl_fd(nl), .events = POLLIN };
 		struct sockaddr_nl from = { 0 };
 		struct iovec iov = { .iov_base = buf, .iov_len = size };
 		struct msghdr m = {
@@ -161,16 +171,12 @@ static int nl_recv(struct nl *nl, bool *lost, void *buf, size_t size)
 			.msg_iov = &iov,
 			.msg_iovlen = 1,
 		};
-		int r = poll(&p, 1, *lost ? 0 : NL_TIMEOUT_MS);
-		ssize_t n;
+		/* At once: nearly always it is there already. */
+		ssize_t n = recvmsg(nl_fd(nl), &m, MSG_DONTWAIT);
+		int r = n < 0 && errno == EAGAIN ? nl_wait(nl, *lost) : 0;
 
-		if (r == 0)
-			return *lost ? -ENOBUFS : -ETIMEDOUT;
-		if (r < 0 && errno != EINTR)
-			return -errno;
 		if (r < 0)
-			continue;
-		n = recvmsg(p.fd, &m, MSG_DONTWAIT);
+			return r;
 		if (n < 0 && errno != EINTR && errno != EAGAIN && errno != ENOBUFS)
 			return -errno;
 		*lost |= n < 0 && errno == ENOBUFS;
