@@ -33,6 +33,7 @@ enum conf_long {
 	CONF_UDP_TIMEOUT,
 	CONF_READY_FD,
 	CONF_EXIT_FD,
+	CONF_LISTEN_FD,
 };
 
 static const char conf_short[] = "+:t:u:46fP:l:qdh";
@@ -62,6 +63,7 @@ static const struct option conf_options[] = {
 	{ "udp-timeout", required_argument, NULL, CONF_UDP_TIMEOUT },
 	{ "ready-fd", required_argument, NULL, CONF_READY_FD },
 	{ "exit-fd", required_argument, NULL, CONF_EXIT_FD },
+	{ "listen-fd", required_argument, NULL, CONF_LISTEN_FD },
 	{ 0 },
 };
 
@@ -81,6 +83,10 @@ static const char conf_usage[] =
 	"                           80, 8000-8010, 8080:80, 8000-8010:80-90, 8080:ADDRESS/80,\n"
 	"                           and ~8005 or ~8003-8005 to leave some out\n"
 	"  -u, --udp-ports SPEC   UDP ports to forward, likewise\n"
+	"      --listen-fd NAME=TARGET  where the socket of this name leads that a service\n"
+	"                         manager has passed; TARGET is [ADDRESS/]PORT or ADDRESS "
+	"(default:\n"
+	"                         what the name says, if it is one; else the port it is bound to)\n"
 	"  -4, --ipv4-only        listen on IPv4 addresses only\n"
 	"  -6, --ipv6-only        listen on IPv6 addresses only\n"
 	"      --freebind         listen on addresses that the host does not have (yet)\n"
@@ -181,6 +187,19 @@ static int conf_fd(const char *option, const char *arg, int *ret, struct err *er
 	return code;
 }
 
+static int conf_listen_fd(const char *arg, struct conf *c, struct err *err)
+{
+	const char *target = strchr(arg, '=');
+
+	if (!target || target == arg || !target[1])
+		return err_set(err, EINVAL, "option '--listen-fd': '%s' is not NAME=TARGET", arg);
+	if (c->names.n == PASSED_NAMES)
+		return err_set(err, EINVAL, "option '--listen-fd' is given more than %u times",
+			       PASSED_NAMES);
+	c->names.v[c->names.n++] = arg;
+	return 0;
+}
+
 static int conf_log_size(const char *arg, struct conf *c, struct err *err)
 {
 	unsigned v = 0;
@@ -236,6 +255,8 @@ static int conf_option(int opt, struct conf *c, struct err *err)
 		return conf_fd("--ready-fd", optarg, &c->ready_fd, err);
 	case CONF_EXIT_FD:
 		return conf_fd("--exit-fd", optarg, &c->exit_fd, err);
+	case CONF_LISTEN_FD:
+		return conf_listen_fd(optarg, c, err);
 	default:
 		return conf_number("--half-closed-timeout", optarg, 1, 1000000,
 				   &c->half_closed_timeout, err);
@@ -318,7 +339,7 @@ static int conf_check(const struct conf *c, bool any_ports, struct err *err)
 		return err_set(err, EINVAL, "options '-4' and '-6' exclude each other");
 	if (c->quiet && c->debug)
 		return err_set(err, EINVAL, "options '-q' and '-d' exclude each other");
-	if (!any_ports && !c->command)
+	if (!any_ports && !c->command && c->n_passed == 0)
 		return err_set(err, EINVAL,
 			       "nothing to forward: give -t, for example -t 8080:80 or -t auto");
 	return 0;
@@ -368,10 +389,16 @@ int conf_parse(int argc, char **argv, struct conf *ret, struct err *err)
 		code = conf_operands(argv + optind,
 				     argv[optind - 1] != last && !strcmp(argv[optind - 1], "--"),
 				     &c, err);
-	if (code == 0)
+	if (code == 0) {
+		code = passed_count(err);
+		c.n_passed = code;
+	}
+	if (code >= 0)
 		code = conf_check(&c, any_ports, err);
 	if (code == 0)
 		code = conf_ports(argc, argv, &c, err);
+	if (code == 0)
+		code = passed_rules(&c.names, c.n_passed, &c.rules, err);
 	if (code < 0) {
 		conf_free(&c);
 		return code;

@@ -8,16 +8,19 @@
 #include <stdint.h>
 
 #include "err.h"
+#include "fwd/passed.h"
 #include "fwd/rule.h"
 #include "fwd/source.h"
 
 enum conf_engine { CONF_ENGINE_AUTO, CONF_ENGINE_URING, CONF_ENGINE_EPOLL };
 
 struct conf {
-	const char *netns;    /* PID, path or name; NULL with @command */
-	char *const *command; /* to run in new namespaces, NULL-terminated; or NULL */
-	struct rules rules;   /* owned */
-	bool v4, v6;	      /* families to listen on */
+	const char *netns;	   /* PID, path or name; NULL with @command */
+	char *const *command;	   /* to run in new namespaces, NULL-terminated; or NULL */
+	struct rules rules;	   /* owned */
+	struct passed_names names; /* of passed sockets, and where they lead */
+	int n_passed;		   /* sockets of a service manager, from PASSED_FIRST on */
+	bool v4, v6;		   /* families to listen on */
 	bool foreground;
 	int ready_fd; /* "1" is written to it when ready; -1: none */
 	int exit_fd;  /* its EOF ends us; -1: none */
@@ -44,8 +47,8 @@ enum conf_result { CONF_RUN, CONF_DONE };
 /*
  * Parse @argv, which must outlive @ret. CONF_RUN; CONF_DONE when --help or
  * --version has been printed and there is nothing more to do; or -EINVAL with
- * @err. Only reads the environment: net.ipv4.ip_local_port_range, for "all", and
- * which descriptors are open.
+ * @err. Only reads the environment: net.ipv4.ip_local_port_range, for "all", which
+ * descriptors are open, and what sockets were passed (passed.h).
  */
 int conf_parse(int argc, char **argv, struct conf *ret, struct err *err);
 

@@ -40,6 +40,12 @@ static void dgram_parse_control(const struct cmsghdr *c, struct dgram *ret)
 		struct in_pktinfo p;
 
 		memcpy(&p, CMSG_DATA(c), sizeof(p));
+		/*
+		 * One that was in the socket before IP_PKTINFO was set has only its header
+		 * (ipv4_pktinfo_prepare() was not called): no device, no such address.
+		 */
+		if (p.ipi_spec_dst.s_addr == INADDR_ANY)
+			p.ipi_spec_dst = p.ipi_addr;
 		/* For a broadcast this is the address of the device that it came by. */
 		ret->local = addr_from_bytes(&p.ipi_spec_dst, sizeof(p.ipi_spec_dst));
 		ret->group = p.ipi_addr.s_addr != p.ipi_spec_dst.s_addr;

@@ -344,6 +344,8 @@ int forwarder_start(struct forwarder *f, const struct conf *conf, struct err *er
 	/* Only the agent enters: nothing of ours may keep the namespace alive. */
 	close_fd(&f->target.net_fd);
 	close_fd(&f->target.user_fd);
+	f->shared.workers = f->workers;
+	f->shared.n_workers = f->n_workers;
 	ports_hand_over(&f->ports, f->workers);
 	if (ports_any_automatic(conf))
 		forwarder_update_ports(f);
@@ -513,6 +515,8 @@ void forwarder_stop(struct forwarder *f)
 		worker_stop(f->workers[i]);
 	for (unsigned i = 0; i < f->n_workers; i++)
 		worker_join(f->workers[i]);
+	for (unsigned i = 0; i < f->n_workers; i++)
+		worker_free(f->workers[i]);
 	f->n_workers = 0;
 	free(f->workers);
 	free(f->shared.told);

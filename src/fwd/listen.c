@@ -19,6 +19,10 @@
 #	define UDP_GRO 104
 #endif
 
+#ifndef SO_BUF_LOCK
+#	define SO_BUF_LOCK 72
+#endif
+
 #define LISTEN_BACKLOG	  65535	    /* the kernel caps it: net.core.somaxconn */
 #define LISTEN_UDP_BUFFER (4 << 20) /* and this: net.core.rmem_max, wmem_max */
 
@@ -39,7 +43,21 @@ static int listen_set(int fd, int level, int option, int value)
 	return setsockopt(fd, level, option, &value, sizeof(value)) == 0 ? 0 : -errno;
 }
 
-/* Where each datagram was sent to, runs of them in one receive, and room for bursts. */
+/* Room for bursts, unless the size has been set already (Linux 5.14 tells). */
+static void listen_set_buffers(int fd)
+{
+	int locked = 0; /* SOCK_SNDBUF_LOCK 1, SOCK_RCVBUF_LOCK 2 */
+	socklen_t len = sizeof(locked);
+
+	if (getsockopt(fd, SOL_SOCKET, SO_BUF_LOCK, &locked, &len) != 0)
+		locked = 0;
+	if (!(locked & 2))
+		listen_set(fd, SOL_SOCKET, SO_RCVBUF, LISTEN_UDP_BUFFER);
+	if (!(locked & 1))
+		listen_set(fd, SOL_SOCKET, SO_SNDBUF, LISTEN_UDP_BUFFER);
+}
+
+/* Where each datagram was sent to, and runs of them in one receive. */
 static void listen_set_udp(int fd, bool v6)
 {
 	/* IPv4's also on a dual-stack socket: only it tells a broadcast. */
@@ -47,8 +65,7 @@ static void listen_set_udp(int fd, bool v6)
 	if (v6)
 		listen_set(fd, IPPROTO_IPV6, IPV6_RECVPKTINFO, 1);
 	listen_set(fd, IPPROTO_UDP, UDP_GRO, 1);
-	listen_set(fd, SOL_SOCKET, SO_RCVBUF, LISTEN_UDP_BUFFER);
-	listen_set(fd, SOL_SOCKET, SO_SNDBUF, LISTEN_UDP_BUFFER);
+	listen_set_buffers(fd);
 }
 
 /* What every connection inherits from its listener (tcp_create_openreq_child()). */
@@ -212,4 +229,18 @@ int listen_open(const struct conf *conf, const struct rule *rule, uint16_t port,
 		ret = listen_endpoint(conf, &e, n, ret_fd, err);
 	}
 	return ret;
+}
+
+void listen_adopt(int fd, enum proto proto)
+{
+	struct sockaddr_storage sa;
+	socklen_t len = sizeof(sa);
+	bool v6 = getsockname(fd, (struct sockaddr *)&sa, &len) == 0 &&
+		  len == sizeof(struct sockaddr_in6);
+
+	set_nonblock(fd);
+	if (proto == PROTO_UDP)
+		listen_set_udp(fd, v6);
+	else
+		listen_set_inherited(fd);
 }

@@ -19,3 +19,10 @@
  */
 int listen_open(const struct conf *conf, const struct rule *rule, uint16_t port, unsigned n,
 		int *ret_fd, struct err *err);
+
+/*
+ * Make of a socket that another program has opened, and may go on to use, what
+ * listen_open() gives. It is neither bound nor told to listen, and what its owner has
+ * set of its buffers stays.
+ */
+void listen_adopt(int fd, enum proto proto);

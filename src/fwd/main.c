@@ -12,6 +12,7 @@
 #include "fwd/forwarder.h"
 #include "fwd/install.h"
 #include "fwd/log.h"
+#include "fwd/passed.h"
 #include "fwd/rootlessport.h"
 #include "util.h"
 
@@ -52,13 +53,16 @@ static int main_forward(const struct conf *conf, struct daemon *daemon, struct p
 /* What the caller left open is not ours to hold; a command may want it, but not our pipes. */
 static void main_close_others(const struct conf *conf)
 {
-	int keep[] = { conf->ready_fd, conf->exit_fd };
+	int keep[2 + PASSED_MAX] = { conf->ready_fd, conf->exit_fd };
+	unsigned n = 2;
 
-	for (unsigned i = 0; i < ARRAY_SIZE(keep); i++)
+	for (unsigned i = 0; i < n; i++)
 		if (keep[i] >= 0)
 			fcntl(keep[i], F_SETFD, FD_CLOEXEC);
+	for (int i = 0; i < conf->n_passed; i++)
+		keep[n++] = PASSED_FIRST + i;
 	if (!conf->command)
-		close_fds_except(keep, ARRAY_SIZE(keep));
+		close_fds_except(keep, n);
 }
 
 static int main_run(const struct conf *conf, struct err *err)
@@ -69,6 +73,7 @@ static int main_run(const struct conf *conf, struct err *err)
 
 	log_level = conf->debug ? LOG_LEVEL_DEBUG : conf->quiet ? LOG_LEVEL_WARN : LOG_LEVEL_INFO;
 	fwd_assert_set_log(main_log_assert);
+	passed_take(conf->n_passed);
 	main_close_others(conf);
 	if (conf->detach)
 		log_detach();

@@ -4,7 +4,8 @@
  *
  * A port has one socket for each worker, so that the kernel spreads its
  * connections (SO_REUSEPORT); but where there are many ports, one socket each,
- * and it is the ports that are spread.
+ * and it is the ports that are spread. A socket that a service manager has passed is
+ * one, too; whoever has it deals its connections out to all workers.
  *
  * Which ports the container listens on is asked of sock_diag(7) twice a second:
  * the kernel sends only the listeners, some hundred bytes each, where
@@ -48,7 +49,7 @@ static unsigned ports_per_port(const struct ports *p)
 	for (unsigned i = 0; i < p->conf->rules.n; i++) {
 		const struct rule *r = &p->conf->rules.v[i];
 
-		n += r->automatic ? 0 : 1u + r->last - r->first;
+		n += r->automatic || r->passed ? 0 : 1u + r->last - r->first;
 	}
 	return n > PORTS_SHARED_MAX ? 1 : p->n_workers;
 }
@@ -96,6 +97,17 @@ static int ports_open_port(struct ports *p, uint32_t rule, uint16_t port, unsign
 	return ret;
 }
 
+/* A socket that is open already, and that we are not alone to have. */
+static int ports_adopt(struct ports *p, uint32_t rule, struct err *err)
+{
+	const struct rule *r = &p->conf->rules.v[rule];
+
+	if (!ports_add(p, r->passed, rule, r->first))
+		return err_sys(err, ENOMEM, "port %u", r->first);
+	listen_adopt(r->passed, r->proto);
+	return 0;
+}
+
 static int ports_open_rule(struct ports *p, uint32_t rule, unsigned per_port, struct err *err)
 {
 	const struct rule *r = &p->conf->rules.v[rule];
@@ -103,6 +115,8 @@ static int ports_open_rule(struct ports *p, uint32_t rule, unsigned per_port, st
 	unsigned opened = 0;
 	int ret = 0;
 
+	if (r->passed)
+		return ports_adopt(p, rule, err);
 	for (unsigned port = r->first; port <= r->last; port++) {
 		ret = ports_open_port(p, rule, (uint16_t)port, per_port, err);
 		opened += ret == 0;
@@ -135,7 +149,7 @@ int ports_open(struct ports *p, const struct conf *conf, unsigned n_workers, str
 
 void ports_hand_over(struct ports *p, struct worker *const *workers)
 {
-	bool only = ports_per_port(p) == 1;
+	bool single = ports_per_port(p) == 1;
 	unsigned nth = 0;
 
 	p->workers = workers;
@@ -144,13 +158,14 @@ void ports_hand_over(struct ports *p, struct worker *const *workers)
 			     p->v[i].rule == p->v[i - 1].rule;
 
 		nth = again ? nth + 1 : 0;
-		ports_give(p, &p->v[i], nth, only);
+		ports_give(p, &p->v[i], nth, single || p->conf->rules.v[p->v[i].rule].passed);
 	}
 }
 
 /*
  * A TCP port is free when this returns, and the worker notices; a UDP socket has
- * nothing to shut down, so its worker is told.
+ * nothing to shut down, so its worker is told. So it is of a socket that was passed: shut
+ * down, it would be dead for the service manager, too.
  */
 static void ports_shut(const struct ports *p, struct ports_socket *s)
 {
@@ -158,7 +173,7 @@ static void ports_shut(const struct ports *p, struct ports_socket *s)
 		return;
 	if (!p->workers)
 		close(s->fd);
-	else if (p->conf->rules.v[s->rule].proto == PROTO_TCP)
+	else if (p->conf->rules.v[s->rule].proto == PROTO_TCP && !p->conf->rules.v[s->rule].passed)
 		shutdown(s->fd, SHUT_RDWR);
 	else
 		worker_unlisten(p->workers[s->worker], s->rule, s->port);

@@ -26,6 +26,7 @@ struct rule {
 	struct addr target;    /* that address (port unused) */
 	bool automatic;	       /* listen only while the container does */
 	bool weak;	       /* a port that cannot be had is skipped, not an error */
+	int passed;	       /* the socket that a service manager has passed; 0: we open one */
 };
 
 struct rules {

@@ -9,7 +9,10 @@
  * A listener that cannot accept for want of descriptors or memory is paused, and
  * tried again when a flow has ended or after a while; the clients wait in its
  * backlog meanwhile. A listener that was shut down says EINVAL: that is how
- * the main thread closes one.
+ * the main thread closes one. One that a service manager has passed is never shut down:
+ * it is the manager's, too, and clients wait in its backlog for whoever comes next. Such
+ * a socket has one worker, which deals its connections out. (If all waited for it, the
+ * kernel would wake the same one each time, as long as that is idle.)
  */
 #include "fwd/worker.h"
 
@@ -42,7 +45,7 @@ struct listener {
 	bool first; /* of the sockets that share the port */
 };
 
-enum mail_kind { MAIL_LISTEN, MAIL_UNLISTEN, MAIL_RETARGET, MAIL_STOP };
+enum mail_kind { MAIL_LISTEN, MAIL_ARRIVAL, MAIL_UNLISTEN, MAIL_RETARGET, MAIL_STOP };
 
 struct mail {
 	enum mail_kind kind;
@@ -78,12 +81,36 @@ struct worker {
 	struct listener *listeners;
 	uint32_t n_listeners, max_listeners;
 	uint32_t n_dropped; /* of them, slots that are free again */
+	unsigned dealt;	    /* connections of passed sockets: whose turn it is */
 	unsigned n_paused;
 	uint64_t resume_at; /* if any is paused */
 	uint64_t tell_at;   /* say no sooner that one is */
 	bool agent_gone;
 	uint64_t stop_by; /* 0: not stopping */
 };
+
+static bool worker_post(struct worker *w, const struct mail *m)
+{
+	struct mailbox *b = &w->mailbox;
+	uint64_t one = 1;
+	bool ok = true;
+
+	pthread_mutex_lock(&b->lock);
+	if (b->n == b->max) {
+		size_t max = b->max ? b->max * 2 : 16;
+		struct mail *v = realloc(b->v, max * sizeof(*v));
+
+		ok = v != NULL;
+		if (ok) {
+			b->v = v;
+			b->max = max;
+		}
+	}
+	if (ok)
+		b->v[b->n++] = *m;
+	pthread_mutex_unlock(&b->lock);
+	return ok && write(b->event, &one, sizeof(one)) == sizeof(one);
+}
 
 /* ---------------------------------------------------------------- listeners */
 
@@ -144,6 +171,12 @@ static uint32_t worker_listener_slot(struct worker *w)
 static enum proto worker_proto(const struct worker *w, uint32_t rule)
 {
 	return w->shared->conf->rules.v[rule].proto;
+}
+
+/* Whether a service manager has it, too. */
+static bool worker_is_passed(const struct worker *w, uint32_t rule)
+{
+	return w->shared->conf->rules.v[rule].passed != 0;
 }
 
 static bool worker_is_v6(int fd)
@@ -221,6 +254,23 @@ static struct listener *worker_listener_of(struct worker *w, struct loop_ref ref
 	return l;
 }
 
+/* Give a connection to the worker whose turn it is; false if it is ours. */
+static bool worker_deal(struct worker *w, int fd, const struct listener *l)
+{
+	struct mail m = { .kind = MAIL_ARRIVAL, .fd = fd, .rule = l->rule, .port = l->port };
+	struct worker *to = w->shared->workers[w->dealt++ % w->shared->n_workers];
+
+	return to != w && worker_post(to, &m);
+}
+
+static void worker_arrival(struct worker *w, int fd, uint32_t rule, uint16_t port)
+{
+	if (w->stop_by)
+		close(fd);
+	else
+		tcp_accept(&w->tcp, &(struct tcp_arrival){ .fd = fd, .rule = rule, .port = port });
+}
+
 static void worker_on_accept(void *ctx, struct loop_ref ref, int res, buf_id buf)
 {
 	struct worker *w = ctx;
@@ -231,7 +281,8 @@ static void worker_on_accept(void *ctx, struct loop_ref ref, int res, buf_id buf
 		worker_listener_failed(w, l, -res);
 		return;
 	}
-	tcp_accept(&w->tcp, &(struct tcp_arrival){ .fd = res, .rule = l->rule, .port = l->port });
+	if (!worker_is_passed(w, l->rule) || !worker_deal(w, res, l))
+		worker_arrival(w, res, l->rule, l->port);
 }
 
 static void worker_udp_listener(const struct worker *w, uint32_t i, struct udp_listener *ret)
@@ -289,7 +340,7 @@ static void worker_close_listener(struct worker *w, uint32_t i)
 
 	if (l->fd < 0)
 		return;
-	if (!l->udp)
+	if (!l->udp && !worker_is_passed(w, l->rule))
 		shutdown(l->fd, SHUT_RDWR);
 	if (l->armed)
 		w->loop.ops->cancel(&w->loop, l->fd, worker_listener_ref(w, i));
@@ -319,6 +370,9 @@ static void worker_read_mail(struct worker *w, const struct mail *m)
 	switch (m->kind) {
 	case MAIL_LISTEN:
 		worker_add_listener(w, m);
+		break;
+	case MAIL_ARRIVAL:
+		worker_arrival(w, m->fd, m->rule, m->port);
 		break;
 	case MAIL_UNLISTEN:
 		worker_unlisten_port(w, m);
@@ -370,29 +424,6 @@ static void worker_on_agent(void *ctx, struct loop_ref ref, int res, buf_id buf)
 		worker_wait_agent(w);
 	else
 		w->agent_gone = true; /* the main thread ends the process */
-}
-
-static bool worker_post(struct worker *w, const struct mail *m)
-{
-	struct mailbox *b = &w->mailbox;
-	uint64_t one = 1;
-	bool ok = true;
-
-	pthread_mutex_lock(&b->lock);
-	if (b->n == b->max) {
-		size_t max = b->max ? b->max * 2 : 16;
-		struct mail *v = realloc(b->v, max * sizeof(*v));
-
-		ok = v != NULL;
-		if (ok) {
-			b->v = v;
-			b->max = max;
-		}
-	}
-	if (ok)
-		b->v[b->n++] = *m;
-	pthread_mutex_unlock(&b->lock);
-	return ok && write(b->event, &one, sizeof(one)) == sizeof(one);
 }
 
 /* ---------------------------------------------------------------- the thread */
@@ -588,10 +619,10 @@ static void *worker_main(void *arg)
 
 /* ---------------------------------------------------------------- for the main thread */
 
-static void worker_free(struct worker *w)
+void worker_free(struct worker *w)
 {
 	for (size_t i = 0; i < w->mailbox.n; i++)
-		if (w->mailbox.v[i].kind == MAIL_LISTEN)
+		if (w->mailbox.v[i].kind == MAIL_LISTEN || w->mailbox.v[i].kind == MAIL_ARRIVAL)
 			close(w->mailbox.v[i].fd);
 	free(w->mailbox.v);
 	close_fd(&w->mailbox.event);
@@ -672,5 +703,4 @@ void worker_stop(struct worker *w)
 void worker_join(struct worker *w)
 {
 	pthread_join(w->thread, NULL);
-	worker_free(w);
 }

@@ -18,8 +18,12 @@
 #include "fwd/tcp.h"
 #include "fwd/udp.h"
 
+struct worker;
+
 /* What all workers are given. */
 struct worker_shared {
+	struct worker *const *workers; /* all of them, before the first has a listener */
+	unsigned n_workers;
 	const struct conf *conf;
 	const struct loop_ops *engine;
 	unsigned max_flows; /* of all workers */
@@ -34,8 +38,6 @@ struct worker_shared {
 	bool tcp, udp;			 /* rules of these there are */
 };
 
-struct worker;
-
 /*
  * Start worker number @index and wait until it is ready. It takes sockets from
  * @agent_channel, which it does not own. @shared outlives it. 0 or -errno
@@ -47,11 +49,12 @@ int worker_start(struct worker_shared *shared, unsigned index, int agent_channel
 /*
  * Hand it a listening socket, @first of those that share a port: it is the
  * worker's now. To close it again, shut
- * it down (shutdown(2)): the worker notices.
+ * it down (shutdown(2)): the worker notices. A socket that was passed (rule.h) is the only
+ * one of its port: the worker gives all workers their share of its connections.
  */
 void worker_listen(struct worker *w, int fd, uint32_t rule, uint16_t port, bool first);
 
-/* Close the UDP socket that was handed over as @rule's @port, and end its sessions. */
+/* Close the UDP socket, or the one that was passed, that was handed over as @rule's @port, and end its sessions. */
 void worker_unlisten(struct worker *w, uint32_t rule, uint16_t port);
 
 /* The container is reached elsewhere now. TCP flows that are open go on. */
@@ -60,6 +63,10 @@ void worker_retarget(struct worker *w, const struct source_targets *targets,
 
 struct stats *worker_stats(struct worker *w);
 
-/* Close listeners and flows, and end. Returns at once; worker_join() waits and frees. */
+/*
+ * Close listeners and flows, and end. Returns at once; worker_join() waits. Workers speak
+ * to each other: none may be freed before all have been joined.
+ */
 void worker_stop(struct worker *w);
 void worker_join(struct worker *w);
+void worker_free(struct worker *w);

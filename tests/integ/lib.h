@@ -181,6 +181,12 @@ enum { WAIT_SIGNAL = 256, WAIT_TIMEOUT = -1 };
 
 struct proc ns_spawn(const struct ns *ns, unsigned flags, const char *const argv[]);
 
+/*
+ * What the next ns_spawn() passes on as a service manager does (sd_listen_fds(3)): sockets,
+ * and their names with ':' between them, or NULL.
+ */
+void spawn_pass(const int *fds, unsigned n, const char *names);
+
 /* Exit status, WAIT_SIGNAL + signal, or WAIT_TIMEOUT. Children only. */
 int proc_wait(pid_t pid, int timeout_ms);
 

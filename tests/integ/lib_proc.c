@@ -118,6 +118,37 @@ static int uring_refuse(void)
 	       prctl(PR_SET_SECCOMP, SECCOMP_MODE_FILTER, &prog);
 }
 
+static struct {
+	int fds[8];
+	unsigned n;
+	const char *names;
+} passing;
+
+void spawn_pass(const int *fds, unsigned n, const char *names)
+{
+	cr_assert(n <= ARRAY_SIZE(passing.fds));
+	memcpy(passing.fds, fds, n * sizeof(*fds));
+	passing.n = n;
+	passing.names = names;
+}
+
+/* In the child, last: from descriptor 3 on, and the environment that says so. */
+static void pass_sockets(void)
+{
+	char text[16];
+
+	for (unsigned i = 0; i < passing.n; i++)
+		passing.fds[i] = fcntl(passing.fds[i], F_DUPFD_CLOEXEC, 64);
+	for (unsigned i = 0; i < passing.n; i++)
+		dup2(passing.fds[i], 3 + (int)i);
+	snprintf(text, sizeof(text), "%d", getpid());
+	setenv("LISTEN_PID", text, 1);
+	snprintf(text, sizeof(text), "%u", passing.n);
+	setenv("LISTEN_FDS", text, 1);
+	if (passing.names)
+		setenv("LISTEN_FDNAMES", passing.names, 1);
+}
+
 _Noreturn static void spawn_child(const struct ns *ns, unsigned flags, int out,
 				  const char *const argv[])
 {
@@ -132,6 +163,8 @@ _Noreturn static void spawn_child(const struct ns *ns, unsigned flags, int out,
 	}
 	signal(SIGPIPE, SIG_DFL);
 	prctl(PR_SET_PDEATHSIG, SIGKILL);
+	if (passing.n > 0)
+		pass_sockets();
 	execvp(argv[0], (char *const *)argv);
 	perror(argv[0]);
 	_exit(127);
@@ -151,6 +184,7 @@ struct proc ns_spawn(const struct ns *ns, unsigned flags, const char *const argv
 	if (out[1] >= 0)
 		close(out[1]);
 	p.out = out[0];
+	passing.n = 0;
 	guard_pid(p.pid);
 	return p;
 }

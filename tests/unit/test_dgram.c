@@ -231,6 +231,21 @@ Test(dgram, group_is_told_from_an_address, .timeout = 5)
 	cr_expect_eq(d.ifindex, 7);
 }
 
+/* What came before IP_PKTINFO was set has its destination alone: that is the address. */
+Test(dgram, early_datagram_has_its_destination, .timeout = 5)
+{
+	struct in_pktinfo p = { 0 };
+	struct dgram d;
+
+	inet_pton(AF_INET, "198.18.1.1", &p.ipi_addr);
+	start(1);
+	put_name4("198.18.1.2", 4000);
+	put_control(IPPROTO_IP, IP_PKTINFO, &p, sizeof(p));
+	cr_assert(dgram_parse(buf, false, &d));
+	cr_expect(!d.group);
+	expect_addr(&d.local, "198.18.1.1:0");
+}
+
 /* The size of segments is found, before or behind other control messages. */
 Test(dgram, segment_is_found, .timeout = 5)
 {
