@@ -18,7 +18,7 @@
 #include "fwd/log.h"
 #include "util.h"
 
-static _Noreturn void daemon_wait(pid_t child, int ready)
+static _Noreturn void daemon_wait(pid_t child, int ready, const struct notify *notify)
 {
 	int status = 0;
 	char byte;
@@ -27,14 +27,16 @@ static _Noreturn void daemon_wait(pid_t child, int ready)
 	do
 		n = read(ready, &byte, 1);
 	while (n < 0 && errno == EINTR);
-	if (n == 1)
+	if (n == 1) {
+		notify_send(notify, "READY=1\nMAINPID=%d", (int)child);
 		_exit(0);
+	}
 	if (waitpid(child, &status, 0) == child && WIFEXITED(status))
 		_exit(WEXITSTATUS(status));
 	_exit(1);
 }
 
-int daemon_fork(struct daemon *d, struct err *err)
+int daemon_fork(struct daemon *d, const struct notify *notify, struct err *err)
 {
 	int pair[2];
 	pid_t child;
@@ -51,7 +53,7 @@ int daemon_fork(struct daemon *d, struct err *err)
 	}
 	if (child > 0) {
 		close(pair[1]);
-		daemon_wait(child, pair[0]);
+		daemon_wait(child, pair[0], notify);
 	}
 	close(pair[0]);
 	d->ready = pair[1];

@@ -6,6 +6,7 @@
 #include <stdbool.h>
 
 #include "err.h"
+#include "fwd/notify.h"
 
 struct daemon {
 	int ready; /* the waiting parent's pipe; owned; -1: in the foreground */
@@ -14,9 +15,10 @@ struct daemon {
 /*
  * Fork: the child returns 0 and goes on, still attached to its terminal. The
  * parent never returns: it waits for daemon_ready() of the child and exits with
- * 0, or with the child's status if that ends before. -errno with @err.
+ * 0, or with the child's status if that ends before. It also tells @notify's reader,
+ * who would not believe it of the child. -errno with @err.
  */
-int daemon_fork(struct daemon *d, struct err *err);
+int daemon_fork(struct daemon *d, const struct notify *notify, struct err *err);
 
 /* Point 0, 1 and 2 to /dev/null. */
 void daemon_let_go(void);

@@ -30,6 +30,7 @@
 #define FORWARDER_FDS	     512u   /* for all but flows and ports */
 #define FORWARDER_AUTO_MS    500
 #define FORWARDER_FD_DEFAULT 1024u
+#define FORWARDER_GRACE_NS   1000000000ull /* for the parent to say who goes on */
 
 /* ---------------------------------------------------------------- limits */
 
@@ -458,14 +459,18 @@ static int forwarder_on_exit_fd(struct forwarder *f)
 
 static int forwarder_interval(const struct forwarder *f)
 {
-	int watch = f->command.pid > 0 ? -1 : ns_watch_interval(&f->watch);
+	int ms[] = { f->command.pid > 0 ? -1 : ns_watch_interval(&f->watch),
+		     ports_any_automatic(f->conf) ? FORWARDER_AUTO_MS : -1,
+		     service_interval(&f->service) };
+	int first = -1;
 
-	if (ports_any_automatic(f->conf) && (watch < 0 || watch > FORWARDER_AUTO_MS))
-		return FORWARDER_AUTO_MS;
-	return watch;
+	for (unsigned i = 0; i < ARRAY_SIZE(ms); i++)
+		if (ms[i] >= 0 && (first < 0 || ms[i] < first))
+			first = ms[i];
+	return first;
 }
 
-int forwarder_run(struct forwarder *f)
+int forwarder_run(struct forwarder *f, const struct notify *notify)
 {
 	enum { P_SIGNALS, P_AGENT, P_WATCH, P_EXIT, P_RELOAD, P_NUM };
 	struct pollfd p[P_NUM] = {
@@ -479,11 +484,14 @@ int forwarder_run(struct forwarder *f)
 	bool automatic = ports_any_automatic(f->conf);
 	int status = GO_ON;
 
+	service_start(&f->service, notify, &f->shared,
+		      f->conf->foreground || f->conf->command ? 0 : FORWARDER_GRACE_NS);
 	command_go(&f->command);
 	while (status == GO_ON) {
 		if (automatic)
 			forwarder_update_ports(f);
 		p[P_RELOAD].fd = reload_fd(&f->reload);
+		service_tick(&f->service, ports_count(&f->ports));
 		if (poll(p, P_NUM, forwarder_interval(f)) < 0 && errno != EINTR) {
 			log_err("poll: %s", strerror(errno));
 			return 1;

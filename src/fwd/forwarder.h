@@ -12,6 +12,7 @@
 #include "fwd/conf.h"
 #include "fwd/ports.h"
 #include "fwd/reload.h"
+#include "fwd/service.h"
 #include "fwd/worker.h"
 #include "ns/agent.h"
 #include "ns/command.h"
@@ -33,6 +34,7 @@ struct forwarder {
 	unsigned n_workers;	 /* that run */
 	unsigned n_threads;	 /* that are wanted */
 	int signals;		 /* signalfd; owned */
+	struct service service;	 /* what the service manager is told */
 };
 
 /*
@@ -44,8 +46,9 @@ int forwarder_start(struct forwarder *f, const struct conf *conf, struct err *er
 /*
  * Work until a signal, or the end of the namespace, of the command, or of what
  * @exit_fd of the configuration leads to. The exit status for the process.
+ * @notify's reader hears of it meanwhile.
  */
-int forwarder_run(struct forwarder *f);
+int forwarder_run(struct forwarder *f, const struct notify *notify);
 
 /* Stop listening, reset what is open, undo what was done in the namespace. */
 void forwarder_stop(struct forwarder *f);

@@ -12,6 +12,7 @@
 #include "fwd/forwarder.h"
 #include "fwd/install.h"
 #include "fwd/log.h"
+#include "fwd/notify.h"
 #include "fwd/passed.h"
 #include "fwd/rootlessport.h"
 #include "util.h"
@@ -23,7 +24,7 @@ static void main_log_assert(const char *line)
 
 /* Everything between the command line and the exit status. -errno with @err. */
 static int main_forward(const struct conf *conf, struct daemon *daemon, struct pid_file *pid,
-			struct err *err)
+			const struct notify *notify, struct err *err)
 {
 	struct forwarder f;
 	int ret;
@@ -41,11 +42,14 @@ static int main_forward(const struct conf *conf, struct daemon *daemon, struct p
 	if (daemon->ready >= 0) {
 		log_detach();
 		daemon_ready(daemon);
+	} else {
+		notify_send(notify, "READY=1");
 	}
 	if (conf->detach)
 		daemon_let_go();
 	daemon_say_ready(conf->ready_fd);
-	ret = forwarder_run(&f);
+	ret = forwarder_run(&f, notify);
+	notify_send(notify, "STOPPING=1");
 	forwarder_stop(&f);
 	return ret;
 }
@@ -69,6 +73,7 @@ static int main_run(const struct conf *conf, struct err *err)
 {
 	struct daemon daemon = { .ready = -1 };
 	struct pid_file pid = { .fd = -1 };
+	struct notify notify;
 	int ret = 0;
 
 	log_level = conf->debug ? LOG_LEVEL_DEBUG : conf->quiet ? LOG_LEVEL_WARN : LOG_LEVEL_INFO;
@@ -79,13 +84,17 @@ static int main_run(const struct conf *conf, struct err *err)
 		log_detach();
 	if (conf->log_file)
 		ret = log_to_file(conf->log_file, conf->log_size, err);
+	notify_open(&notify);
 	if (ret == 0 && !conf->command && !conf->foreground)
-		ret = daemon_fork(&daemon, err);
+		ret = daemon_fork(&daemon, &notify, err);
 	if (ret == 0 && conf->pid_file)
 		ret = pid_file_open(&pid, conf->pid_file, err);
 	if (ret == 0)
-		ret = main_forward(conf, &daemon, &pid, err);
+		ret = main_forward(conf, &daemon, &pid, &notify, err);
 	pid_file_remove(&pid);
+	if (ret < 0)
+		notify_send(&notify, "STATUS=%s\nERRNO=%d", err->text, -ret);
+	notify_close(&notify);
 	return ret;
 }
 

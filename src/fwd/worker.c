@@ -45,7 +45,7 @@ struct listener {
 	bool first; /* of the sockets that share the port */
 };
 
-enum mail_kind { MAIL_LISTEN, MAIL_ARRIVAL, MAIL_UNLISTEN, MAIL_RETARGET, MAIL_STOP };
+enum mail_kind { MAIL_LISTEN, MAIL_ARRIVAL, MAIL_UNLISTEN, MAIL_RETARGET, MAIL_ASK, MAIL_STOP };
 
 struct mail {
 	enum mail_kind kind;
@@ -53,6 +53,7 @@ struct mail {
 	uint32_t rule;
 	uint16_t port;
 	bool first;
+	uint32_t question;
 	struct source_targets targets;
 	uint32_t ifindex[ADDR_FAMILIES];
 };
@@ -83,8 +84,9 @@ struct worker {
 	uint32_t n_dropped; /* of them, slots that are free again */
 	unsigned dealt;	    /* connections of passed sockets: whose turn it is */
 	unsigned n_paused;
-	uint64_t resume_at; /* if any is paused */
-	uint64_t tell_at;   /* say no sooner that one is */
+	uint64_t resume_at;	   /* if any is paused */
+	uint64_t tell_at;	   /* say no sooner that one is */
+	_Atomic uint32_t answered; /* the last question */
 	bool agent_gone;
 	uint64_t stop_by; /* 0: not stopping */
 };
@@ -381,6 +383,9 @@ static void worker_read_mail(struct worker *w, const struct mail *m)
 		w->tcp.targets = m->targets;
 		if (w->shared->udp)
 			udp_retarget(&w->udp, m->ifindex);
+		break;
+	case MAIL_ASK:
+		atomic_store_explicit(&w->answered, m->question, memory_order_relaxed);
 		break;
 	case MAIL_STOP:
 		worker_begin_stop(w);
@@ -688,6 +693,16 @@ void worker_retarget(struct worker *w, const struct source_targets *targets,
 
 	memcpy(m.ifindex, ifindex, sizeof(m.ifindex));
 	worker_post(w, &m);
+}
+
+void worker_ask(struct worker *w, uint32_t question)
+{
+	worker_post(w, &(struct mail){ .kind = MAIL_ASK, .question = question });
+}
+
+uint32_t worker_answered(const struct worker *w)
+{
+	return atomic_load_explicit(&w->answered, memory_order_relaxed);
 }
 
 struct stats *worker_stats(struct worker *w)

@@ -61,6 +61,10 @@ void worker_unlisten(struct worker *w, uint32_t rule, uint16_t port);
 void worker_retarget(struct worker *w, const struct source_targets *targets,
 		     const uint32_t ifindex[ADDR_FAMILIES]);
 
+/* Let it note that it was asked @question, which is never 0; what it noted last. */
+void worker_ask(struct worker *w, uint32_t question);
+uint32_t worker_answered(const struct worker *w);
+
 struct stats *worker_stats(struct worker *w);
 
 /*
