@@ -11,6 +11,7 @@
 #include <getopt.h>
 #include <limits.h>
 #include <stdio.h>
+#include <stdlib.h>
 #include <string.h>
 
 #include "fwd/portspec.h"
@@ -281,8 +282,10 @@ static int conf_bad_option(int opt, char **argv, struct err *err)
 	return err_set(err, EINVAL, "unrecognized option '%s'", arg);
 }
 
-static void conf_port_env(const struct conf *c, struct portspec_env *ret)
+static void conf_port_env(struct conf *c)
 {
+	struct portspec_env *ret = &c->port_env;
+
 	unsigned first, last;
 	char buf[64];
 
@@ -294,20 +297,22 @@ static void conf_port_env(const struct conf *c, struct portspec_env *ret)
 		ret->ephemeral_first = (uint16_t)first;
 		ret->ephemeral_last = (uint16_t)last;
 	}
+	c->unprivileged_port = 1024;
+	if (read_file("/proc/sys/net/ipv4/ip_unprivileged_port_start", buf, sizeof(buf)) > 0)
+		c->unprivileged_port = (unsigned)strtoul(buf, NULL, 10);
 }
 
 /* Port specifications depend on -4 and -6, wherever those stand: a pass of their own. */
 static int conf_ports(int argc, char **argv, struct conf *c, struct err *err)
 {
-	struct portspec_env env;
 	int opt, ret = 0;
 
-	conf_port_env(c, &env);
+	conf_port_env(c);
 	optind = 0;
 	while (ret == 0 && (opt = getopt_long(argc, argv, conf_short, conf_options, NULL)) != -1)
 		if (opt == 't' || opt == 'u')
-			ret = portspec_parse(opt == 't' ? PROTO_TCP : PROTO_UDP, optarg, &env,
-					     &c->rules, err);
+			ret = portspec_parse(opt == 't' ? PROTO_TCP : PROTO_UDP, optarg,
+					     &c->port_env, &c->rules, err);
 	return ret;
 }
 

@@ -9,6 +9,7 @@
 
 #include "err.h"
 #include "fwd/passed.h"
+#include "fwd/portspec.h"
 #include "fwd/rule.h"
 #include "fwd/source.h"
 
@@ -40,6 +41,8 @@ struct conf {
 	unsigned half_closed_timeout; /* seconds */
 	unsigned udp_timeout;	      /* seconds, of sessions that are one-way or answered once */
 	unsigned udp_lasting_timeout; /* seconds, of others */
+	struct portspec_env port_env; /* to parse more port specifications */
+	unsigned unprivileged_port;   /* the first that needs no privileges, for error texts */
 };
 
 enum conf_result { CONF_RUN, CONF_DONE };
@@ -47,8 +50,9 @@ enum conf_result { CONF_RUN, CONF_DONE };
 /*
  * Parse @argv, which must outlive @ret. CONF_RUN; CONF_DONE when --help or
  * --version has been printed and there is nothing more to do; or -EINVAL with
- * @err. Only reads the environment: net.ipv4.ip_local_port_range, for "all", which
- * descriptors are open, and what sockets were passed (passed.h).
+ * @err. Only reads the environment: net.ipv4.ip_local_port_range, for "all",
+ * net.ipv4.ip_unprivileged_port_start, which descriptors are open, and what sockets
+ * were passed (passed.h).
  */
 int conf_parse(int argc, char **argv, struct conf *ret, struct err *err);
 

@@ -168,55 +168,25 @@ static void forwarder_learn(struct forwarder *f)
 	f->shared.udp_table = s->udp_table;
 }
 
-/*
- * Which table a UDP rule's routes go to: one for each address that applications answer
- * from. Beyond ATTACH_UDP_TABLES addresses the last is shared: there only applications
- * that are bound to their address work.
- */
-static uint8_t forwarder_udp_table(const struct conf *conf, unsigned rule)
-{
-	const struct rule *r = &conf->rules.v[rule];
-	unsigned n = 1;
-
-	if (!r->has_target)
-		return 0;
-	for (unsigned i = 0; i < rule; i++) {
-		const struct rule *before = &conf->rules.v[i];
-
-		if (before->proto != PROTO_UDP || !before->has_target)
-			continue;
-		if (addr_same_ip(&before->target, &r->target))
-			return forwarder_udp_table(conf, i);
-		n += 1; /* an address may be counted twice: a table more than needed */
-	}
-	return (uint8_t)(n < ATTACH_UDP_TABLES ? n : ATTACH_UDP_TABLES - 1);
-}
-
 /* What the UDP rules need; @ret_ports is the caller's to free. 0 or -errno with @err. */
 static int forwarder_udp(struct forwarder *f, struct attach_ports **ret_ports, unsigned *ret_n,
 			 struct err *err)
 {
-	const struct conf *conf = f->conf;
-	struct attach_ports *v = calloc(conf->rules.n + 1, sizeof(*v));
+	struct attach_ports *v = calloc(f->rules.used + 1, sizeof(*v));
 	unsigned n = 0;
 
-	f->shared.rule_table = calloc(conf->rules.n + 1, sizeof(*f->shared.rule_table));
-	if (!v || !f->shared.rule_table) {
-		free(v);
+	if (!v)
 		return err_sys(err, ENOMEM, "agent");
-	}
-	for (unsigned i = 0; i < conf->rules.n; i++) {
-		const struct rule *r = &conf->rules.v[i];
+	for (uint32_t i = 0; i < f->rules.used; i++) {
+		const struct rule *r = &f->rules.v[i].rule;
 
-		if (r->proto != PROTO_UDP)
-			continue;
-		f->shared.rule_table[i] = forwarder_udp_table(conf, i);
-		v[n++] = (struct attach_ports){ .first = r->to_first,
-						.last = rule_target_port(r, r->last),
-						.table = f->shared.rule_table[i] };
+		if (r->proto == PROTO_UDP)
+			v[n++] = (struct attach_ports){ .first = r->to_first,
+							.last = rule_target_port(r, r->last),
+							.table = f->rules.v[i].udp_table };
 	}
 	f->shared.udp = n > 0;
-	f->shared.tcp = n < conf->rules.n;
+	f->shared.tcp = n < f->rules.used;
 	*ret_ports = v;
 	*ret_n = n;
 	return 0;
@@ -274,7 +244,7 @@ static int forwarder_enter(struct forwarder *f, struct err *err)
 	forwarder_say_target(f);
 	if (f->agent.diag >= 0)
 		f->have_diag = nl_adopt(&f->diag, steal_fd(&f->agent.diag), err) == 0;
-	if (!f->have_diag && ports_any_automatic(f->conf))
+	if (!f->have_diag && ruleset_any_automatic(&f->rules))
 		return err_set(err, EOPNOTSUPP,
 			       "'auto' needs sock_diag(7) in the namespace, which is refused");
 	return 0;
@@ -285,9 +255,9 @@ static int forwarder_workers(struct forwarder *f, struct err *err)
 	int ret = 0;
 
 	f->shared.conf = f->conf;
-	f->shared.told = calloc(f->conf->rules.n + 1, sizeof(*f->shared.told));
+	f->shared.rules = &f->rules;
 	f->workers = calloc(f->n_threads, sizeof(struct worker *));
-	if (!f->shared.told || !f->workers)
+	if (!f->workers)
 		return err_sys(err, ENOMEM, "workers");
 	if (f->shared.udp && udppairs_init(&f->shared.pairs, f->shared.max_flows + 1024) < 0)
 		return err_sys(err, ENOMEM, "workers");
@@ -305,6 +275,25 @@ static void forwarder_update_ports(struct forwarder *f)
 
 	if (ports_update(&f->ports, &f->diag, &f->shared.targets, &err) < 0)
 		log_debug("%s", err.text);
+}
+
+/* Fill the slots with the rules of the command line, and open their ports. */
+static int forwarder_ports(struct forwarder *f, struct err *err)
+{
+	unsigned n = f->conf->rules.n;
+	uint32_t *slots = calloc(n + 1, sizeof(*slots));
+	int ret;
+
+	ports_init(&f->ports, f->conf, &f->rules, f->n_threads);
+	if (!slots || ruleset_init(&f->rules, n) < 0) {
+		free(slots);
+		return err_sys(err, ENOMEM, "rules");
+	}
+	for (unsigned i = 0; i < n; i++)
+		slots[i] = ruleset_take(&f->rules, &f->conf->rules.v[i]);
+	ret = ports_open(&f->ports, slots, n, err);
+	free(slots);
+	return ret;
 }
 
 int forwarder_start(struct forwarder *f, const struct conf *conf, struct err *err)
@@ -329,7 +318,7 @@ int forwarder_start(struct forwarder *f, const struct conf *conf, struct err *er
 	if (ret == 0)
 		forwarder_raise_limit();
 	if (ret == 0)
-		ret = ports_open(&f->ports, conf, f->n_threads, err);
+		ret = forwarder_ports(f, err);
 	if (ret == 0)
 		ret = forwarder_enter(f, err);
 	if (ret == 0) {
@@ -348,7 +337,7 @@ int forwarder_start(struct forwarder *f, const struct conf *conf, struct err *er
 	f->shared.workers = f->workers;
 	f->shared.n_workers = f->n_workers;
 	ports_hand_over(&f->ports, f->workers);
-	if (ports_any_automatic(conf))
+	if (ruleset_any_automatic(&f->rules))
 		forwarder_update_ports(f);
 	return 0;
 }
@@ -363,7 +352,7 @@ static int forwarder_log_stats(const struct forwarder *f)
 
 	for (unsigned i = 0; i < f->n_workers; i++)
 		stats[i] = worker_stats(f->workers[i]);
-	stats_log(&f->conf->rules, stats, f->n_workers);
+	stats_log(&f->rules, stats, f->n_workers);
 	return GO_ON;
 }
 
@@ -460,7 +449,7 @@ static int forwarder_on_exit_fd(struct forwarder *f)
 static int forwarder_interval(const struct forwarder *f)
 {
 	int ms[] = { f->command.pid > 0 ? -1 : ns_watch_interval(&f->watch),
-		     ports_any_automatic(f->conf) ? FORWARDER_AUTO_MS : -1,
+		     ruleset_any_automatic(&f->rules) ? FORWARDER_AUTO_MS : -1,
 		     service_interval(&f->service) };
 	int first = -1;
 
@@ -481,14 +470,13 @@ int forwarder_run(struct forwarder *f, const struct notify *notify)
 		[P_EXIT] = { .fd = f->conf->exit_fd, .events = POLLIN },
 		[P_RELOAD] = { .events = POLLIN },
 	};
-	bool automatic = ports_any_automatic(f->conf);
 	int status = GO_ON;
 
 	service_start(&f->service, notify, &f->shared,
 		      f->conf->foreground || f->conf->command ? 0 : FORWARDER_GRACE_NS);
 	command_go(&f->command);
 	while (status == GO_ON) {
-		if (automatic)
+		if (ruleset_any_automatic(&f->rules))
 			forwarder_update_ports(f);
 		p[P_RELOAD].fd = reload_fd(&f->reload);
 		service_tick(&f->service, ports_count(&f->ports));
@@ -527,8 +515,7 @@ void forwarder_stop(struct forwarder *f)
 		worker_free(f->workers[i]);
 	f->n_workers = 0;
 	free(f->workers);
-	free(f->shared.told);
-	free(f->shared.rule_table);
+	ruleset_fini(&f->rules);
 	udppairs_fini(&f->shared.pairs);
 	if (f->have_diag)
 		nl_close(&f->diag);

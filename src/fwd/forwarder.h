@@ -12,6 +12,7 @@
 #include "fwd/conf.h"
 #include "fwd/ports.h"
 #include "fwd/reload.h"
+#include "fwd/ruleset.h"
 #include "fwd/service.h"
 #include "fwd/worker.h"
 #include "ns/agent.h"
@@ -24,6 +25,7 @@ struct forwarder {
 	struct command command; /* pid 0: none */
 	struct ns_target target;
 	struct ns_watch watch;
+	struct ruleset rules;
 	struct ports ports;
 	struct agent agent;
 	struct reload reload;

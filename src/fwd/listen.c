@@ -119,20 +119,11 @@ static int listen_socket(const struct conf *conf, const struct endpoint *e, bool
 
 /* ---------------------------------------------------------------- errors */
 
-static unsigned listen_first_port(void)
-{
-	char buf[16];
-
-	if (read_file("/proc/sys/net/ipv4/ip_unprivileged_port_start", buf, sizeof(buf)) <= 0)
-		return 1024;
-	return (unsigned)strtoul(buf, NULL, 10);
-}
-
-static int listen_err(struct err *err, int code, const struct endpoint *e)
+static int listen_err(const struct conf *conf, struct err *err, int code, const struct endpoint *e)
 {
 	char where[ADDR_STRLEN + IFNAMSIZ + 32], addr[ADDR_STRLEN];
 	const char *proto = proto_str(e->proto);
-	unsigned first = listen_first_port();
+	unsigned first = conf->unprivileged_port;
 
 	if (e->dual_stack)
 		snprintf(where, sizeof(where), "%s port %u, all addresses%s%s", proto, e->addr.port,
@@ -203,7 +194,7 @@ static int listen_endpoint(const struct conf *conf, const struct endpoint *e, un
 	n = (unsigned)-ret_fd[i];
 	while (i-- > 0)
 		close_fd(&ret_fd[i]);
-	return listen_err(err, (int)n, e);
+	return listen_err(conf, err, (int)n, e);
 }
 
 int listen_open(const struct conf *conf, const struct rule *rule, uint16_t port, unsigned n,
@@ -243,4 +234,16 @@ void listen_adopt(int fd, enum proto proto)
 		listen_set_udp(fd, v6);
 	else
 		listen_set_inherited(fd);
+}
+
+bool listen_bound(int fd, struct addr *ret)
+{
+	struct sockaddr_storage sa;
+	socklen_t len = sizeof(sa), size = sizeof(int);
+	int v6only = 1;
+
+	if (getsockname(fd, (struct sockaddr *)&sa, &len) != 0 || !addr_from_sockaddr(&sa, ret))
+		return false;
+	return addr_family(ret) == ADDR_V6 && addr_is_any(ret) &&
+	       getsockopt(fd, IPPROTO_IPV6, IPV6_V6ONLY, &v6only, &size) == 0 && !v6only;
 }

@@ -3,6 +3,7 @@
 
 /* Listening sockets in the host's network namespace. */
 
+#include <stdbool.h>
 #include <stdint.h>
 
 #include "err.h"
@@ -26,3 +27,6 @@ int listen_open(const struct conf *conf, const struct rule *rule, uint16_t port,
  * set of its buffers stays.
  */
 void listen_adopt(int fd, enum proto proto);
+
+/* Where @fd listens; true if that is [::], and IPv4 comes there, too. */
+bool listen_bound(int fd, struct addr *ret);

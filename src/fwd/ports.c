@@ -29,27 +29,27 @@
 #define PORTS_SHARED_MAX 64u /* with more ports than that, one socket each */
 #define PORTS_WORKERS	 64u
 
-static bool ports_rule_is_fixed(const struct rule *r)
+static const struct rule *ports_rule(const struct ports *p, uint32_t slot)
 {
-	return !r->automatic;
+	return &p->rules->v[slot].rule;
 }
 
-bool ports_any_automatic(const struct conf *conf)
+/* Whether @i is the first socket of its port. */
+static bool ports_begins(const struct ports *p, unsigned i)
 {
-	for (unsigned i = 0; i < conf->rules.n; i++)
-		if (conf->rules.v[i].automatic)
-			return true;
-	return false;
+	return i == 0 || p->v[i].port != p->v[i - 1].port || p->v[i].rule != p->v[i - 1].rule;
 }
 
+/* Sockets for each port, with all fixed rules that there are. */
 static unsigned ports_per_port(const struct ports *p)
 {
 	unsigned n = 0;
 
-	for (unsigned i = 0; i < p->conf->rules.n; i++) {
-		const struct rule *r = &p->conf->rules.v[i];
+	for (uint32_t i = 0; i < p->rules->used; i++) {
+		const struct rule *r = ports_rule(p, i);
 
-		n += r->automatic || r->passed ? 0 : 1u + r->last - r->first;
+		if (p->rules->v[i].state == RULESET_ACTIVE && !r->automatic && !r->passed)
+			n += 1u + r->last - r->first;
 	}
 	return n > PORTS_SHARED_MAX ? 1 : p->n_workers;
 }
@@ -66,33 +66,30 @@ static struct ports_socket *ports_add(struct ports *p, int fd, uint32_t rule, ui
 		p->max = max;
 	}
 	p->v[p->n] = (struct ports_socket){ .fd = fd, .rule = rule, .port = port, .wanted = true };
+	if (fd >= 0)
+		p->v[p->n].dual_stack = listen_bound(fd, &p->v[p->n].bound);
 	return &p->v[p->n++];
 }
 
-/* @nth of the sockets of its port; where that has one only, the ports are spread. */
-static void ports_give(const struct ports *p, struct ports_socket *s, unsigned nth, bool only)
-{
-	s->worker = (uint8_t)((only ? s->port : nth) % p->n_workers);
-	worker_listen(p->workers[s->worker], s->fd, s->rule, s->port, nth == 0);
-}
-
-/* Open one port, and hand it over if there are workers already. */
+/* Open one port, for ports_hand_over(). */
 static int ports_open_port(struct ports *p, uint32_t rule, uint16_t port, unsigned per_port,
 			   struct err *err)
 {
 	int fd[PORTS_WORKERS];
-	int ret = listen_open(p->conf, &p->conf->rules.v[rule], port, per_port, fd, err);
+	int ret;
 
+	if (p->max_sockets > 0 && p->n + per_port > p->max_sockets)
+		return err_set(err, EMFILE,
+			       "%s port %u: too many open files: raise the limit (ulimit -Hn) or "
+			       "publish fewer ports",
+			       proto_str(ports_rule(p, rule)->proto), port);
+	ret = listen_open(p->conf, ports_rule(p, rule), port, per_port, fd, err);
 	for (unsigned i = 0; ret == 0 && i < per_port; i++) {
-		struct ports_socket *s = ports_add(p, fd[i], rule, port);
-
-		if (!s) {
-			while (i < per_port)
-				close(fd[i++]);
-			return err_sys(err, ENOMEM, "port %u", port);
-		}
-		if (p->workers)
-			ports_give(p, s, i, per_port == 1);
+		if (ports_add(p, fd[i], rule, port))
+			continue;
+		while (i < per_port)
+			close(fd[i++]);
+		return err_sys(err, ENOMEM, "port %u", port);
 	}
 	return ret;
 }
@@ -100,7 +97,7 @@ static int ports_open_port(struct ports *p, uint32_t rule, uint16_t port, unsign
 /* A socket that is open already, and that we are not alone to have. */
 static int ports_adopt(struct ports *p, uint32_t rule, struct err *err)
 {
-	const struct rule *r = &p->conf->rules.v[rule];
+	const struct rule *r = ports_rule(p, rule);
 
 	if (!ports_add(p, r->passed, rule, r->first))
 		return err_sys(err, ENOMEM, "port %u", r->first);
@@ -110,7 +107,7 @@ static int ports_adopt(struct ports *p, uint32_t rule, struct err *err)
 
 static int ports_open_rule(struct ports *p, uint32_t rule, unsigned per_port, struct err *err)
 {
-	const struct rule *r = &p->conf->rules.v[rule];
+	const struct rule *r = ports_rule(p, rule);
 	char text[RULE_STRLEN];
 	unsigned opened = 0;
 	int ret = 0;
@@ -131,34 +128,50 @@ static int ports_open_rule(struct ports *p, uint32_t rule, unsigned per_port, st
 	return 0;
 }
 
-int ports_open(struct ports *p, const struct conf *conf, unsigned n_workers, struct err *err)
+void ports_init(struct ports *p, const struct conf *conf, const struct ruleset *rules,
+		unsigned n_workers)
 {
-	unsigned per_port;
+	fwd_assert(n_workers <= PORTS_WORKERS);
+	*p = (struct ports){ .conf = conf, .rules = rules, .n_workers = n_workers };
+}
+
+int ports_open(struct ports *p, const uint32_t *slots, unsigned n_slots, struct err *err)
+{
+	unsigned per_port = ports_per_port(p);
 	int ret = 0;
 
-	fwd_assert(n_workers <= PORTS_WORKERS);
-	*p = (struct ports){ .conf = conf, .n_workers = n_workers };
-	per_port = ports_per_port(p);
-	for (uint32_t i = 0; ret == 0 && i < conf->rules.n; i++)
-		if (ports_rule_is_fixed(&conf->rules.v[i]))
-			ret = ports_open_rule(p, i, per_port, err);
+	for (unsigned i = 0; ret == 0 && i < n_slots; i++)
+		if (!ports_rule(p, slots[i])->automatic)
+			ret = ports_open_rule(p, slots[i], per_port, err);
 	if (ret < 0)
-		ports_close(p);
+		ports_abandon(p);
 	return ret;
+}
+
+void ports_abandon(struct ports *p)
+{
+	/* What is new is at the end. */
+	for (; p->n > 0 && !p->v[p->n - 1].given; p->n--)
+		close_fd(&p->v[p->n - 1].fd);
 }
 
 void ports_hand_over(struct ports *p, struct worker *const *workers)
 {
-	bool single = ports_per_port(p) == 1;
 	unsigned nth = 0;
 
 	p->workers = workers;
 	for (unsigned i = 0; i < p->n; i++) {
-		bool again = i > 0 && p->v[i].port == p->v[i - 1].port &&
-			     p->v[i].rule == p->v[i - 1].rule;
+		struct ports_socket *s = &p->v[i];
+		bool only = ports_begins(p, i) && (i + 1 == p->n || ports_begins(p, i + 1));
 
-		nth = again ? nth + 1 : 0;
-		ports_give(p, &p->v[i], nth, single || p->conf->rules.v[p->v[i].rule].passed);
+		nth = ports_begins(p, i) ? 0 : nth + 1;
+		if (s->given)
+			continue;
+		/* Where a port has one socket only, it is the ports that are spread. */
+		s->worker = (uint8_t)((only ? s->port : nth) % p->n_workers);
+		s->given = true;
+		if (s->fd >= 0)
+			worker_listen(workers[s->worker], s->fd, s->rule, s->port, nth == 0);
 	}
 }
 
@@ -171,9 +184,9 @@ static void ports_shut(const struct ports *p, struct ports_socket *s)
 {
 	if (s->fd < 0)
 		return;
-	if (!p->workers)
+	if (!s->given)
 		close(s->fd);
-	else if (p->conf->rules.v[s->rule].proto == PROTO_TCP && !p->conf->rules.v[s->rule].passed)
+	else if (ports_rule(p, s->rule)->proto == PROTO_TCP && !ports_rule(p, s->rule)->passed)
 		shutdown(s->fd, SHUT_RDWR);
 	else
 		worker_unlisten(p->workers[s->worker], s->rule, s->port);
@@ -189,13 +202,29 @@ void ports_close(struct ports *p)
 	p->n = p->max = 0;
 }
 
+void ports_delete(struct ports *p, uint32_t slot, bool drop)
+{
+	unsigned kept = 0;
+
+	for (unsigned i = 0; i < p->n; i++) {
+		const struct ports_socket *s = &p->v[i];
+
+		if (s->rule != slot)
+			p->v[kept++] = *s;
+		else if (s->fd >= 0 && ports_rule(p, slot)->proto == PROTO_TCP)
+			shutdown(s->fd, SHUT_RDWR);
+	}
+	p->n = kept;
+	for (unsigned i = 0; i < p->n_workers; i++)
+		worker_delete(p->workers[i], slot, drop);
+}
+
 unsigned ports_count(const struct ports *p)
 {
 	unsigned n = 0;
 
 	for (unsigned i = 0; i < p->n; i++)
-		n += p->v[i].fd >= 0 && (i == 0 || p->v[i].port != p->v[i - 1].port ||
-					 p->v[i].rule != p->v[i - 1].rule);
+		n += p->v[i].fd >= 0 && ports_begins(p, i);
 	return n;
 }
 
@@ -243,7 +272,7 @@ static void ports_want(struct ports *p, uint32_t rule, uint16_t host_port)
 		ports_add(p, -1, rule, host_port); /* say so once */
 	} else {
 		log_info("%s port %u open: the container listens",
-			 proto_str(p->conf->rules.v[rule].proto), host_port);
+			 proto_str(ports_rule(p, rule)->proto), host_port);
 	}
 }
 
@@ -252,12 +281,13 @@ static void ports_on_listener(const struct nl_listener *l, void *data)
 	struct ports_update *u = data;
 	struct addr bound = addr_from_bytes(l->ip.bytes, l->ip.family == AF_INET ? 4 : 16);
 
-	for (uint32_t i = 0; i < u->p->conf->rules.n; i++) {
-		const struct rule *r = &u->p->conf->rules.v[i];
+	for (uint32_t i = 0; i < u->p->rules->used; i++) {
+		const struct rule *r = ports_rule(u->p, i);
 		unsigned last = r->to_first + (unsigned)(r->last - r->first);
 
-		if (r->automatic && r->proto == u->proto && l->port >= r->to_first &&
-		    l->port <= last && ports_reaches(u, r, &bound))
+		if (u->p->rules->v[i].state == RULESET_ACTIVE && r->automatic &&
+		    r->proto == u->proto && l->port >= r->to_first && l->port <= last &&
+		    ports_reaches(u, r, &bound))
 			ports_want(u->p, i, (uint16_t)(r->first + (l->port - r->to_first)));
 	}
 }
@@ -270,14 +300,13 @@ static void ports_close_unwanted(struct ports *p)
 	for (unsigned i = 0; i < p->n; i++) {
 		struct ports_socket *s = &p->v[i];
 
-		if (s->wanted || !p->conf->rules.v[s->rule].automatic) {
+		if (s->wanted || !ports_rule(p, s->rule)->automatic) {
 			p->v[kept++] = *s;
 			continue;
 		}
-		if (s->fd >= 0 &&
-		    (i == 0 || p->v[i - 1].port != s->port || p->v[i - 1].rule != s->rule))
+		if (s->fd >= 0 && ports_begins(p, i))
 			log_info("%s port %u closed: the container does not listen any more",
-				 proto_str(p->conf->rules.v[s->rule].proto), s->port);
+				 proto_str(ports_rule(p, s->rule)->proto), s->port);
 		ports_shut(p, s);
 	}
 	p->n = kept;
@@ -299,5 +328,6 @@ int ports_update(struct ports *p, struct nl *diag, const struct source_targets *
 	}
 	if (ret == 0)
 		ports_close_unwanted(p);
+	ports_hand_over(p, p->workers);
 	return ret;
 }

@@ -11,39 +11,56 @@
 
 #include "err.h"
 #include "fwd/conf.h"
+#include "fwd/ruleset.h"
 #include "fwd/worker.h"
 #include "nl/nl.h"
 
 struct ports_socket {
-	int fd; /* a worker's once there are workers; -1: could not be opened, said so */
-	uint32_t rule;
+	int fd;	       /* a worker's once it is @given; -1: could not be opened, said so */
+	uint32_t rule; /* slot */
 	uint16_t port;
-	uint8_t worker; /* whose it is, once there are workers */
-	bool wanted;	/* while automatic rules are updated */
+	uint8_t worker; /* whose it is, once it is given */
+	bool given;
+	bool wanted;	   /* while automatic rules are updated */
+	bool dual_stack;   /* @bound is [::], which takes IPv4, too */
+	struct addr bound; /* as the kernel says */
 };
 
 struct ports {
 	const struct conf *conf;
+	const struct ruleset *rules;
 	struct worker *const *workers; /* NULL before ports_hand_over() */
 	unsigned n_workers;
-	struct ports_socket *v; /* owned */
+	unsigned max_sockets;	/* no more than this; 0: no limit */
+	struct ports_socket *v; /* owned; the sockets of a port follow each other */
 	unsigned n, max;
 };
 
-/*
- * Open the ports of all fixed rules, or none: on failure -errno with @err, and
- * nothing is left open. A rule that is weak may lack ports, but not all.
- */
-int ports_open(struct ports *p, const struct conf *conf, unsigned n_workers, struct err *err);
+void ports_init(struct ports *p, const struct conf *conf, const struct ruleset *rules,
+		unsigned n_workers);
 
-/* Give the sockets to the workers, which outlive @p. */
+/*
+ * Open the ports of the rules in @slots, or none: on failure -errno with @err, and
+ * nothing of them is left open. A rule that is weak may lack ports, but not all.
+ * Those of automatic rules are left to ports_update(). No worker has them before
+ * ports_hand_over().
+ */
+int ports_open(struct ports *p, const uint32_t *slots, unsigned n_slots, struct err *err);
+
+/* Close what no worker has been given yet. */
+void ports_abandon(struct ports *p);
+
+/* Give the sockets that are new to the workers, which outlive @p. */
 void ports_hand_over(struct ports *p, struct worker *const *workers);
+
+/*
+ * The rule in @slot is deleted: stop listening for it, at once. Its UDP sessions end;
+ * its TCP flows end, too, if they are to @drop.
+ */
+void ports_delete(struct ports *p, uint32_t slot, bool drop);
 
 /* Stop listening on everything, at once. */
 void ports_close(struct ports *p);
-
-/* Whether any rule is automatic. */
-bool ports_any_automatic(const struct conf *conf);
 
 /*
  * Open and close ports of automatic rules after what listens in the container:

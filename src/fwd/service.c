@@ -79,7 +79,7 @@ static uint64_t service_flows_ever(const struct service *s)
 	uint64_t sum = 0;
 
 	for (unsigned i = 0; i < s->shared->n_workers; i++)
-		for (unsigned r = 0; r < s->shared->conf->rules.n; r++)
+		for (uint32_t r = 0; r < s->shared->rules->used; r++)
 			sum += stats_get(&worker_stats(s->shared->workers[i])->rule[r].flows);
 	return sum;
 }

@@ -46,48 +46,94 @@ const char *stats_error_str(enum stats_error error)
 	return names[error];
 }
 
-/* One number over all workers. @offset is that of the counter in struct rule_stats. */
-static uint64_t stats_sum(struct stats *const *stats, unsigned n, unsigned rule, size_t offset)
+void stats_add_rule(struct stats *const *stats, unsigned n_stats, uint32_t slot,
+		    struct rule_totals *ret)
+{
+	for (unsigned i = 0; i < n_stats; i++) {
+		const struct rule_stats *s = &stats[i]->rule[slot];
+
+		ret->flows += stats_get(&s->flows);
+		ret->now += stats_get(&s->now);
+		ret->refused += stats_get(&s->refused);
+		for (int side = 0; side < SIDES; side++) {
+			ret->bytes[side] += stats_get(&s->bytes[side]);
+			ret->datagrams[side] += stats_get(&s->datagrams[side]);
+		}
+		for (int fate = 0; fate < SOURCE_FATES; fate++)
+			ret->fate[fate] += stats_get(&s->fate[fate]);
+	}
+}
+
+bool stats_rule_is_over(struct stats *const *stats, unsigned n_stats, uint32_t slot,
+			uint32_t n_told)
+{
+	/*
+	 * In this order: nobody who was told of the end gets a new listener, and nobody
+	 * without a listener a new flow.
+	 */
+	for (unsigned i = 0; i < n_stats; i++) {
+		struct rule_stats *s = &stats[i]->rule[slot];
+
+		if (atomic_load_explicit(&s->deleted, memory_order_acquire) != n_told ||
+		    atomic_load_explicit(&s->listeners, memory_order_acquire) > 0 ||
+		    atomic_load_explicit(&s->now, memory_order_acquire) > 0)
+			return false;
+	}
+	return true;
+}
+
+void stats_clear_rule(struct stats *const *stats, unsigned n_stats, uint32_t slot)
+{
+	/* The worker that writes next has got a message from us before. */
+	for (unsigned i = 0; i < n_stats; i++) {
+		counter *c = (counter *)&stats[i]->rule[slot];
+
+		for (size_t k = 0; k < sizeof(struct rule_stats) / sizeof(*c); k++)
+			atomic_store_explicit(&c[k], 0, memory_order_relaxed);
+	}
+}
+
+uint64_t stats_errors(struct stats *const *stats, unsigned n_stats, enum stats_error error)
 {
 	uint64_t sum = 0;
 
-	for (unsigned i = 0; i < n; i++)
-		sum += stats_get((counter *)((char *)&stats[i]->rule[rule] + offset));
+	for (unsigned i = 0; i < n_stats; i++)
+		sum += stats_get(&stats[i]->error[error]);
 	return sum;
 }
 
-#define SUM(member) stats_sum(stats, n_stats, i, offsetof(struct rule_stats, member))
-
-static void stats_log_rule(const struct rule *rule, unsigned i, struct stats *const *stats,
-			   unsigned n_stats)
+static void stats_log_rule(const struct rule *rule, const struct rule_totals *t)
 {
-	char buf[RULE_STRLEN];
-
-	char datagrams[64] = "";
+	char buf[RULE_STRLEN], datagrams[64] = "";
 
 	if (rule->proto == PROTO_UDP)
 		snprintf(datagrams, sizeof(datagrams),
-			 "; datagrams %" PRIu64 " in, %" PRIu64 " out", SUM(datagrams[SIDE_CLIENT]),
-			 SUM(datagrams[SIDE_CONTAINER]));
+			 "; datagrams %" PRIu64 " in, %" PRIu64 " out", t->datagrams[SIDE_CLIENT],
+			 t->datagrams[SIDE_CONTAINER]);
 	log_info("%s: flows %" PRIu64 " now, %" PRIu64 " ever; bytes %" PRIu64 " in, %" PRIu64
 		 " out%s; source %" PRIu64 " kept, %" PRIu64 " port changed, %" PRIu64
 		 " stand-in, %" PRIu64 " lost; refused %" PRIu64,
-		 rule_str(rule, buf), SUM(now), SUM(flows), SUM(bytes[SIDE_CLIENT]),
-		 SUM(bytes[SIDE_CONTAINER]), datagrams, SUM(fate[SOURCE_KEPT]),
-		 SUM(fate[SOURCE_PORT]), SUM(fate[SOURCE_STANDIN]), SUM(fate[SOURCE_LOST]),
-		 SUM(refused));
+		 rule_str(rule, buf), t->now, t->flows, t->bytes[SIDE_CLIENT],
+		 t->bytes[SIDE_CONTAINER], datagrams, t->fate[SOURCE_KEPT], t->fate[SOURCE_PORT],
+		 t->fate[SOURCE_STANDIN], t->fate[SOURCE_LOST], t->refused);
 }
 
-void stats_log(const struct rules *rules, struct stats *const *stats, unsigned n_stats)
+void stats_log(const struct ruleset *rules, struct stats *const *stats, unsigned n_stats)
 {
-	log_info("counters of %u rules, %u workers:", rules->n, n_stats);
-	for (unsigned i = 0; i < rules->n; i++)
-		stats_log_rule(&rules->v[i], i, stats, n_stats);
-	for (unsigned e = 0; e < STATS_ERRORS; e++) {
-		uint64_t sum = 0;
+	unsigned n = rules->used - rules->n_free;
 
-		for (unsigned w = 0; w < n_stats; w++)
-			sum += stats_get(&stats[w]->error[e]);
+	log_info("counters of %u rules, %u workers:", n, n_stats);
+	for (uint32_t i = 0; i < rules->used; i++) {
+		struct rule_totals t = { 0 };
+
+		if (rules->v[i].state == RULESET_FREE)
+			continue;
+		stats_add_rule(stats, n_stats, i, &t);
+		stats_log_rule(&rules->v[i].rule, &t);
+	}
+	for (unsigned e = 0; e < STATS_ERRORS; e++) {
+		uint64_t sum = stats_errors(stats, n_stats, (enum stats_error)e);
+
 		if (sum > 0)
 			log_info("%s: %" PRIu64, stats_error_str((enum stats_error)e), sum);
 	}

@@ -7,9 +7,10 @@
  */
 
 #include <stdatomic.h>
+#include <stdbool.h>
 #include <stdint.h>
 
-#include "fwd/rule.h"
+#include "fwd/ruleset.h"
 #include "fwd/source.h"
 
 /* Directions of a flow, and the index of its descriptors by where bytes come from. */
@@ -24,6 +25,8 @@ struct rule_stats {
 	counter datagrams[SIDES];   /* likewise */
 	counter fate[SOURCE_FATES]; /* what became of the source address */
 	counter refused;	    /* connections that were reset instead */
+	counter listeners;	    /* that the worker has for it */
+	counter deleted;	    /* times that it was told to let go, and is done with it */
 };
 
 /* What went wrong, by kind. */
@@ -63,13 +66,51 @@ static inline void stats_add(counter *c, uint64_t n)
 			      memory_order_relaxed);
 }
 
+/*
+ * One listener or flow less. Whoever sees that sees all that was done with the rule
+ * before.
+ */
+static inline void stats_leave(counter *c)
+{
+	atomic_store_explicit(c, atomic_load_explicit(c, memory_order_relaxed) - 1,
+			      memory_order_release);
+}
+
 static inline uint64_t stats_get(const counter *c)
 {
 	return atomic_load_explicit(c, memory_order_relaxed);
 }
 
+/* The counters of one rule, added up. */
+struct rule_totals {
+	uint64_t flows, now;
+	uint64_t bytes[SIDES], datagrams[SIDES];
+	uint64_t fate[SOURCE_FATES];
+	uint64_t refused;
+};
+
+/* Add those of rule @slot, over all workers, to *@ret. */
+void stats_add_rule(struct stats *const *stats, unsigned n_stats, uint32_t slot,
+		    struct rule_totals *ret);
+
+/* For the worker: it has done what a message about the end of the rule asked for. */
+static inline void stats_deleted(struct stats *s, uint32_t slot)
+{
+	atomic_fetch_add_explicit(&s->rule[slot].deleted, 1, memory_order_release);
+}
+
 /*
- * Write the summary of all workers to the log: a line per rule that has seen
- * flows, then totals and errors.
+ * Whether every worker has done what @n_told messages about the end of the rule asked
+ * for, and has no listener and no flow of it any more. Then its slot may be written to.
  */
-void stats_log(const struct rules *rules, struct stats *const *stats, unsigned n_stats);
+bool stats_rule_is_over(struct stats *const *stats, unsigned n_stats, uint32_t slot,
+			uint32_t n_told);
+
+/* Make the counters of a rule that is over 0, for the next that gets the slot. */
+void stats_clear_rule(struct stats *const *stats, unsigned n_stats, uint32_t slot);
+
+/* One kind of error, over all workers. */
+uint64_t stats_errors(struct stats *const *stats, unsigned n_stats, enum stats_error error);
+
+/* Write the summary of all workers to the log: a line for each rule, then errors. */
+void stats_log(const struct ruleset *rules, struct stats *const *stats, unsigned n_stats);

@@ -48,6 +48,7 @@
 #define TCP_SWEEP_NS	   (5 * NS)
 #define TCP_ENDING_NS	   (NS / 10)
 #define TCP_DRAIN_NS	   (10 * NS) /* without a byte, when one side is dead */
+#define TCP_DROP	   1024u     /* slots looked at in one go */
 #define TCP_LOG_PER_SECOND 20u
 
 static enum side tcp_other(enum side side)
@@ -57,7 +58,7 @@ static enum side tcp_other(enum side side)
 
 static const struct rule *tcp_rule(const struct tcp *t, const struct flow *f)
 {
-	return &t->conf->rules.v[f->rule];
+	return &t->rules->v[f->rule].rule;
 }
 
 static struct rule_stats *tcp_rule_stats(const struct tcp *t, const struct flow *f)
@@ -158,7 +159,7 @@ bool tcp_reap(struct tcp *t)
 			pump_fini(&t->env, &f->pump[side]);
 			tcp_close_fd(t, &f->fd[side], f->reset);
 		}
-		stats_add(&tcp_rule_stats(t, f)->now, (uint64_t)-1);
+		stats_leave(&tcp_rule_stats(t, f)->now);
 		flow_free(&t->flows, f);
 		any = true;
 	}
@@ -174,6 +175,19 @@ void tcp_close_all(struct tcp *t)
 	for (size_t i = 0; i < ARRAY_SIZE(states); i++)
 		while ((f = flow_oldest(&t->flows, states[i])))
 			tcp_close(t, f, true);
+}
+
+bool tcp_drop(struct tcp *t, uint32_t rule, uint32_t *from)
+{
+	uint32_t end = t->flows.used - *from < TCP_DROP ? t->flows.used : *from + TCP_DROP;
+
+	for (; *from < end; ++*from) {
+		struct flow *f = &t->flows.v[*from];
+
+		if (f->rule == rule && f->state >= FLOW_WAITING && f->state < FLOW_CLOSING)
+			tcp_close(t, f, true);
+	}
+	return end == t->flows.used;
 }
 
 bool tcp_is_empty(const struct tcp *t)
@@ -288,16 +302,16 @@ static void tcp_start_pumps(struct tcp *t, struct flow *f, bool app_is_dead)
 
 void tcp_tell_fate(struct tcp *t, uint32_t rule, const struct addr *client, enum source_fate fate)
 {
-	_Atomic bool *told = fate == SOURCE_PORT ? &t->told[rule].port : &t->told[rule].lost;
+	struct ruleset_slot *slot = &t->rules->v[rule];
+	_Atomic bool *told = fate == SOURCE_PORT ? &slot->told_port : &slot->told_lost;
 	char text[RULE_STRLEN], addr[ADDR_STRLEN];
 
 	if ((fate != SOURCE_PORT && fate != SOURCE_LOST) || atomic_exchange(told, true))
 		return;
 	log_warn("%s: the container cannot be shown %s of %s%s; further ones are only counted "
 		 "(SIGUSR1) and in the debug log (-d)",
-		 rule_str(&t->conf->rules.v[rule], text),
-		 fate == SOURCE_PORT ? "the port" : "the address", addr_str(client, addr),
-		 fate == SOURCE_PORT ? ", which is taken in there" : "");
+		 rule_str(&slot->rule, text), fate == SOURCE_PORT ? "the port" : "the address",
+		 addr_str(client, addr), fate == SOURCE_PORT ? ", which is taken in there" : "");
 }
 
 /* @code is 0, or ECONNRESET: then what the application sent before is still to be read. */
@@ -532,6 +546,11 @@ void tcp_accept(struct tcp *t, const struct tcp_arrival *a)
 	stats_add(&tcp_rule_stats(t, f)->flows, 1);
 	stats_add(&tcp_rule_stats(t, f)->now, 1);
 	tcp_climb(t, f);
+}
+
+void tcp_reject(struct tcp *t, int fd)
+{
+	tcp_close_fd(t, &fd, true);
 }
 
 void tcp_complete(struct tcp *t, struct loop_ref ref, int res, buf_id buf)

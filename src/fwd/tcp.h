@@ -13,13 +13,9 @@
 #include "fwd/flow.h"
 #include "fwd/pipes.h"
 #include "fwd/pump.h"
+#include "fwd/ruleset.h"
 #include "fwd/sockpool.h"
 #include "fwd/stats.h"
-
-/* Of one rule, over all workers: what the user has been told once. */
-struct tcp_told {
-	_Atomic bool port, lost;
-};
 
 struct tcp {
 	struct pump_env env;
@@ -28,7 +24,7 @@ struct tcp {
 	struct sockpool *sockets; /* shared with the UDP sessions of the thread */
 	const struct conf *conf;
 	struct stats *stats;
-	struct tcp_told *told;	      /* [n_rules], shared by all workers */
+	struct ruleset *rules;	      /* shared by all workers */
 	_Atomic uint32_t *n_flows;    /* shared: of all workers */
 	uint32_t max_flows;	      /* of all workers */
 	bool (*make_room)(void *ctx); /* end what is worth less; NULL: there is nothing */
@@ -48,7 +44,7 @@ struct tcp_arrival {
 };
 
 /*
- * Set up in the thread that will run it; @sockets, @told, @n_flows, @max_flows, @make_room
+ * Set up in the thread that will run it; @sockets, @rules, @n_flows, @max_flows, @make_room
  * and @targets are the caller's to fill in before. @loop and @stats outlive it. 0 or -errno
  * with @err.
  */
@@ -57,6 +53,9 @@ int tcp_init(struct tcp *t, struct loop *loop, const struct conf *conf, struct s
 void tcp_fini(struct tcp *t);
 
 void tcp_accept(struct tcp *t, const struct tcp_arrival *a);
+
+/* A connection that came too late: reset it. Takes @fd. */
+void tcp_reject(struct tcp *t, int fd);
 
 /* Tell the user, once for each rule, that an address or port was not kept. */
 void tcp_tell_fate(struct tcp *t, uint32_t rule, const struct addr *client, enum source_fate fate);
@@ -79,6 +78,12 @@ uint64_t tcp_deadline(const struct tcp *t);
 
 /* End all flows, with RST: bytes may be under way. */
 void tcp_close_all(struct tcp *t);
+
+/*
+ * End the flows of @rule, likewise, from slot *@from on, not too many at a time. True
+ * when the last slot has been seen; else call again with what *@from is then.
+ */
+bool tcp_drop(struct tcp *t, uint32_t rule, uint32_t *from);
 
 /* No flow is left. */
 bool tcp_is_empty(const struct tcp *t);

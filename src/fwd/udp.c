@@ -177,7 +177,7 @@ static void udp_close(struct udp *u, struct udp_session *s)
 	udp_link(u, &u->closing, i);
 	s->state = UDP_CLOSING;
 	u->n_closing++;
-	stats_add(&udp_stats(u, s)->now, (uint64_t)-1);
+	stats_leave(&udp_stats(u, s)->now);
 	atomic_fetch_sub_explicit(u->tcp->n_flows, 1, memory_order_relaxed);
 	if (s->receiving)
 		u->loop->ops->cancel(u->loop, s->fd, udp_ref(u, s));
@@ -190,7 +190,7 @@ static struct udpfamily_key udp_family_key(const struct udp *u, const struct udp
 	return (struct udpfamily_key){
 		.rule = s->rule,
 		.family = addr_family(&s->client),
-		.port = rule_target_port(&u->conf->rules.v[s->rule], s->port),
+		.port = rule_target_port(&u->tcp->rules->v[s->rule].rule, s->port),
 		.targets = &u->tcp->targets,
 	};
 }
@@ -277,7 +277,7 @@ static int udp_route(struct udp *u, struct udp_session *s, const struct source_t
 	struct udproute_key key = { .client = try->source,
 				    .source = try->target,
 				    .ifindex = own ? u->ifindex[family] : 0,
-				    .table = u->table + u->rule_table[s->rule] };
+				    .table = u->table + u->tcp->rules->v[s->rule].udp_table };
 	struct err err;
 	int ret;
 
@@ -366,7 +366,7 @@ static int udp_try(struct udp *u, struct udp_session *s, const struct source_try
 
 static int udp_climb(struct udp *u, struct udp_session *s)
 {
-	const struct rule *r = &u->conf->rules.v[s->rule];
+	const struct rule *r = &u->tcp->rules->v[s->rule].rule;
 	struct udpfamily_key key = udp_family_key(u, s);
 	struct source_targets targets = u->tcp->targets;
 	struct source_try tries[SOURCE_TRIES];
@@ -644,7 +644,7 @@ static int udp_init_netlink(struct udp *u, uint32_t metric, struct err *err)
 
 	/* Without it, the client's family is the only one. */
 	if (fd >= 0)
-		ret = udpfamily_init(&u->family, fd, u->conf->rules.n, err);
+		ret = udpfamily_init(&u->family, fd, u->tcp->rules->max, err);
 	if (ret < 0 || u->table == 0)
 		return ret;
 	fd = sockpool_netlink(u->tcp->sockets, SOCKPOOL_ROUTE);

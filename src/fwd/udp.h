@@ -69,7 +69,7 @@ struct udp {
 	struct loop *loop;
 	const struct conf *conf;
 	struct stats *stats;
-	struct tcp *tcp; /* shared with it: sockets, targets, told, number of flows, log limit */
+	struct tcp *tcp; /* shared with it: sockets, targets, rules, number of flows, log limit */
 	struct udp_session *v;
 	uint32_t max, used;
 	uint32_t free;	/* chain of free slots */
@@ -85,7 +85,6 @@ struct udp {
 	struct udproutes routes;
 	struct udppairs *pairs;		 /* of all workers */
 	uint32_t table;			 /* the first for routes; 0: no routes */
-	const uint8_t *rule_table;	 /* [rule] which of them */
 	uint32_t ifindex[ADDR_FAMILIES]; /* of the device that has the container's address */
 	struct udpfamily family;
 	uint64_t now; /* of this batch; 0 before its first datagram */
@@ -97,7 +96,7 @@ struct udp {
 };
 
 /*
- * Set up; the caller has filled in @tcp, @pairs, @table, @rule_table, @listener_of and
+ * Set up; the caller has filled in @tcp, @pairs, @table, @listener_of and
  * @ctx. Routes of clients have a @metric that is this thread's own. Nothing may have been asked of the socket pool yet. 0 or -errno with @err.
  */
 int udp_init(struct udp *u, struct loop *loop, const struct conf *conf, struct stats *stats,

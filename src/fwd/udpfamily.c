@@ -96,6 +96,12 @@ bool udpfamily_other_first(struct udpfamily *f, const struct udpfamily_key *key,
 	return hint->other && hint->port == key->port;
 }
 
+void udpfamily_forget(struct udpfamily *f, unsigned rule)
+{
+	for (int family = 0; f->open && family < ADDR_FAMILIES; family++)
+		f->hint[rule * ADDR_FAMILIES + family] = (struct udpfamily_hint){ 0 };
+}
+
 void udpfamily_refused(struct udpfamily *f, const struct udpfamily_key *key, uint64_t now)
 {
 	struct udpfamily_hint *hint;

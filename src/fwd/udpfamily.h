@@ -35,5 +35,8 @@ struct udpfamily_key {
 /* Whether to try the other family than the client's first; asks again now and then. */
 bool udpfamily_other_first(struct udpfamily *f, const struct udpfamily_key *key, uint64_t now);
 
+/* The rule is deleted: what was learnt is not for the next one of its number. */
+void udpfamily_forget(struct udpfamily *f, unsigned rule);
+
 /* A datagram was refused: find out which family listens. */
 void udpfamily_refused(struct udpfamily *f, const struct udpfamily_key *key, uint64_t now);

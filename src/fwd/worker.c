@@ -40,12 +40,22 @@ struct listener {
 	uint16_t port;
 	uint16_t generation;
 	bool armed;
+	bool closing; /* what it still accepts has come too late */
 	bool udp;
 	bool v6;    /* an AF_INET6 socket */
 	bool first; /* of the sockets that share the port */
 };
 
-enum mail_kind { MAIL_LISTEN, MAIL_ARRIVAL, MAIL_UNLISTEN, MAIL_RETARGET, MAIL_ASK, MAIL_STOP };
+enum mail_kind {
+	MAIL_LISTEN,
+	MAIL_ARRIVAL,
+	MAIL_UNLISTEN,
+	MAIL_DELETE,
+	MAIL_DROP,
+	MAIL_RETARGET,
+	MAIL_ASK,
+	MAIL_STOP
+};
 
 struct mail {
 	enum mail_kind kind;
@@ -54,6 +64,8 @@ struct mail {
 	uint16_t port;
 	bool first;
 	uint32_t question;
+	bool drop;
+	uint32_t from; /* slot of a flow to go on from */
 	struct source_targets targets;
 	uint32_t ifindex[ADDR_FAMILIES];
 };
@@ -142,6 +154,7 @@ static void worker_drop_listener(struct worker *w, struct listener *l)
 		udp_close_listener(&w->udp, (uint32_t)(l - w->listeners));
 	w->loop.ops->forget(&w->loop, l->fd);
 	close_fd(&l->fd);
+	stats_leave(&w->stats.rule[l->rule].listeners);
 	l->generation++;
 	w->n_dropped++;
 }
@@ -172,13 +185,13 @@ static uint32_t worker_listener_slot(struct worker *w)
 
 static enum proto worker_proto(const struct worker *w, uint32_t rule)
 {
-	return w->shared->conf->rules.v[rule].proto;
+	return w->shared->rules->v[rule].rule.proto;
 }
 
 /* Whether a service manager has it, too. */
 static bool worker_is_passed(const struct worker *w, uint32_t rule)
 {
-	return w->shared->conf->rules.v[rule].passed != 0;
+	return w->shared->rules->v[rule].rule.passed != 0;
 }
 
 static bool worker_is_v6(int fd)
@@ -206,6 +219,7 @@ static void worker_add_listener(struct worker *w, const struct mail *m)
 					     .v6 = worker_is_v6(m->fd),
 					     .first = m->first,
 					     .generation = w->listeners[i].generation };
+	stats_add(&w->stats.rule[m->rule].listeners, 1);
 	if (w->stop_by)
 		worker_drop_listener(w, &w->listeners[i]);
 	else
@@ -283,6 +297,10 @@ static void worker_on_accept(void *ctx, struct loop_ref ref, int res, buf_id buf
 		worker_listener_failed(w, l, -res);
 		return;
 	}
+	if (l->closing) {
+		tcp_reject(&w->tcp, res);
+		return;
+	}
 	if (!worker_is_passed(w, l->rule) || !worker_deal(w, res, l))
 		worker_arrival(w, res, l->rule, l->port);
 }
@@ -342,6 +360,7 @@ static void worker_close_listener(struct worker *w, uint32_t i)
 
 	if (l->fd < 0)
 		return;
+	l->closing = true;
 	if (!l->udp && !worker_is_passed(w, l->rule))
 		shutdown(l->fd, SHUT_RDWR);
 	if (l->armed)
@@ -355,6 +374,33 @@ static void worker_unlisten_port(struct worker *w, const struct mail *m)
 	for (uint32_t i = 0; i < w->n_listeners; i++)
 		if (w->listeners[i].rule == m->rule && w->listeners[i].port == m->port)
 			worker_close_listener(w, i);
+}
+
+/*
+ * A slice of the flows of a deleted rule; the rest when others had their turn. No flow
+ * of it can be new: its listeners are closing.
+ */
+static void worker_drop_flows(struct worker *w, const struct mail *m)
+{
+	struct mail rest = { .kind = MAIL_DROP, .rule = m->rule, .from = m->from };
+
+	while (!tcp_drop(&w->tcp, m->rule, &rest.from))
+		if (worker_post(w, &rest))
+			return;
+	stats_deleted(&w->stats, m->rule);
+}
+
+static void worker_delete_rule(struct worker *w, const struct mail *m)
+{
+	for (uint32_t i = 0; i < w->n_listeners; i++)
+		if (w->listeners[i].rule == m->rule)
+			worker_close_listener(w, i);
+	if (w->shared->udp)
+		udpfamily_forget(&w->udp.family, m->rule);
+	if (m->drop)
+		worker_drop_flows(w, m);
+	else
+		stats_deleted(&w->stats, m->rule);
 }
 
 static void worker_begin_stop(struct worker *w)
@@ -378,6 +424,12 @@ static void worker_read_mail(struct worker *w, const struct mail *m)
 		break;
 	case MAIL_UNLISTEN:
 		worker_unlisten_port(w, m);
+		break;
+	case MAIL_DELETE:
+		worker_delete_rule(w, m);
+		break;
+	case MAIL_DROP:
+		worker_drop_flows(w, m);
 		break;
 	case MAIL_RETARGET:
 		w->tcp.targets = m->targets;
@@ -547,7 +599,6 @@ static int worker_init_udp(struct worker *w, struct err *err)
 	w->udp.tcp = &w->tcp;
 	w->udp.pairs = &s->pairs;
 	w->udp.table = s->udp_table;
-	w->udp.rule_table = s->rule_table;
 	w->udp.listener_of = worker_find_listener;
 	w->udp.ctx = w;
 	w->tcp.make_room = worker_make_room;
@@ -579,7 +630,7 @@ static int worker_init(struct worker *w, struct err *err)
 		return ret;
 	sockpool_init(&w->sockets, w->agent_channel);
 	w->tcp.sockets = &w->sockets;
-	w->tcp.told = s->told;
+	w->tcp.rules = s->rules;
 	w->tcp.n_flows = &s->n_flows;
 	w->tcp.max_flows = s->max_flows;
 	w->tcp.targets = s->targets;
@@ -651,7 +702,7 @@ int worker_start(struct worker_shared *shared, unsigned index, int agent_channel
 	pthread_mutex_init(&w->mailbox.lock, NULL);
 	sem_init(&w->ready, 0, 0);
 	w->mailbox.event = eventfd(0, EFD_CLOEXEC | EFD_NONBLOCK);
-	code = w->mailbox.event < 0 ? -errno : stats_init(&w->stats, shared->conf->rules.n);
+	code = w->mailbox.event < 0 ? -errno : stats_init(&w->stats, shared->rules->max);
 	if (code == 0)
 		code = -pthread_create(&w->thread, NULL, worker_main, w);
 	if (code < 0) {
@@ -684,6 +735,11 @@ void worker_listen(struct worker *w, int fd, uint32_t rule, uint16_t port, bool 
 void worker_unlisten(struct worker *w, uint32_t rule, uint16_t port)
 {
 	worker_post(w, &(struct mail){ .kind = MAIL_UNLISTEN, .rule = rule, .port = port });
+}
+
+void worker_delete(struct worker *w, uint32_t slot, bool drop)
+{
+	worker_post(w, &(struct mail){ .kind = MAIL_DELETE, .rule = slot, .drop = drop });
 }
 
 void worker_retarget(struct worker *w, const struct source_targets *targets,

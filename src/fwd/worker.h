@@ -28,12 +28,11 @@ struct worker_shared {
 	const struct loop_ops *engine;
 	unsigned max_flows; /* of all workers */
 	unsigned max_fds;
-	struct tcp_told *told; /* [n_rules] */
+	struct ruleset *rules;
 	_Atomic uint32_t n_flows;
 	struct source_targets targets;	 /* at start */
 	uint32_t ifindex[ADDR_FAMILIES]; /* of the devices that have them, at start */
 	uint32_t udp_table;		 /* the first for routes to UDP clients, or 0 */
-	uint8_t *rule_table;		 /* [rule] which of them */
 	struct udppairs pairs;		 /* with UDP rules */
 	bool tcp, udp;			 /* rules of these there are */
 };
@@ -56,6 +55,14 @@ void worker_listen(struct worker *w, int fd, uint32_t rule, uint16_t port, bool 
 
 /* Close the UDP socket, or the one that was passed, that was handed over as @rule's @port, and end its sessions. */
 void worker_unlisten(struct worker *w, uint32_t rule, uint16_t port);
+
+/*
+ * Rule @slot is deleted: close the listeners of it that are left, and end its UDP
+ * sessions, which have no other socket on the host. Its TCP flows go on unless they are
+ * to @drop. stats_rule_is_over() says when the worker is
+ * done with it.
+ */
+void worker_delete(struct worker *w, uint32_t slot, bool drop);
 
 /* The container is reached elsewhere now. TCP flows that are open go on. */
 void worker_retarget(struct worker *w, const struct source_targets *targets,

@@ -93,7 +93,6 @@ int urig_client(uint16_t *ret_port)
 
 void urig_up(uint32_t max_flows)
 {
-	static const uint8_t first_table;
 	int channel[2];
 	struct err err;
 
@@ -101,8 +100,9 @@ void urig_up(uint32_t max_flows)
 	urig.app = urig_socket(true, &urig_rule.to_first);
 	urig.listener.fd = urig_socket(true, &urig.listener.port);
 	urig_rule.first = urig_rule.last = urig.listener.port;
-	urig.conf = (struct conf){ .rules = { .v = &urig_rule, .n = 1 },
-				   .source = { SOURCE_MODE_OFF, true },
+	cr_assert_eq(ruleset_init(&urig.rules, 1), 0);
+	cr_assert_eq(ruleset_take(&urig.rules, &urig_rule), 0);
+	urig.conf = (struct conf){ .source = { SOURCE_MODE_OFF, true },
 				   .udp_timeout = 30,
 				   .udp_lasting_timeout = 120 };
 	cr_assert(!socketpair(AF_UNIX, SOCK_SEQPACKET | SOCK_CLOEXEC, 0, channel));
@@ -115,7 +115,7 @@ void urig_up(uint32_t max_flows)
 	urig.tcp = (struct tcp){ .sockets = &urig.sockets,
 				 .conf = &urig.conf,
 				 .stats = &urig.stats,
-				 .told = urig.told,
+				 .rules = &urig.rules,
 				 .n_flows = &urig.n_flows,
 				 .max_flows = max_flows };
 	urig.tcp.targets.addr[ADDR_V4] = addr_loopback4;
@@ -123,7 +123,6 @@ void urig_up(uint32_t max_flows)
 	urig.u.tcp = &urig.tcp;
 	cr_assert_eq(udppairs_init(&urig.pairs, max_flows), 0);
 	urig.u.pairs = &urig.pairs;
-	urig.u.rule_table = &first_table;
 	urig.u.listener_of = urig_listener_of;
 	cr_assert_eq(udp_init(&urig.u, &urig.loop, &urig.conf, &urig.stats, 1, &err), 0, "%s",
 		     err.text);
@@ -144,6 +143,7 @@ void urig_down(void)
 	sockpool_fini(&urig.sockets);
 	bufs_fini(b);
 	stats_fini(&urig.stats);
+	ruleset_fini(&urig.rules);
 	close(urig.app);
 	close(urig.listener.fd);
 	close(urig.channel);

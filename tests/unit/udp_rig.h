@@ -24,7 +24,7 @@ struct udp_rig {
 	struct stats stats;
 	struct sockpool sockets;
 	struct tcp tcp;
-	struct tcp_told told[1];
+	struct ruleset rules;
 	struct udppairs pairs;
 	_Atomic uint32_t n_flows;
 	struct udp_listener listener;
