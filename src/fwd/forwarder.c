@@ -197,14 +197,12 @@ static int forwarder_prefer(struct forwarder *f, const struct addr *addr, struct
 {
 	bool v4 = addr_family(addr) == ADDR_V4;
 	struct nl_ip ip = { 0 };
-	int ret;
 
 	if (!addr_is_any(addr)) {
 		ip.family = (uint8_t)addr_af(addr);
 		memcpy(ip.bytes, v4 ? addr->ip + 12 : addr->ip, v4 ? 4 : 16);
 	}
-	ret = agent_prefer(&f->agent, &ip);
-	return ret < 0 ? err_sys(err, -ret, "the process in the namespace") : 0;
+	return agent_prefer(&f->agent, &ip, err);
 }
 
 static void forwarder_say_target(const struct forwarder *f)

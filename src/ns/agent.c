@@ -27,15 +27,28 @@
 #include "ns/attach.h"
 #include "util.h"
 
-#define AGENT_STOP_MS 1000
+#define AGENT_STOP_MS  1000
+#define AGENT_ORDER_MS 1000
 
 #ifndef UDP_GRO
 #	define UDP_GRO 104
 #endif
 
-/* First message, and one for each later change. The diag socket comes with the first. */
+/* What the main thread may want later, on the control socket. */
+struct agent_order {
+	uint32_t number; /* from 1 */
+	enum { AGENT_PREFER, AGENT_UDP_ADD, AGENT_UDP_DELETE } kind;
+	struct attach_ports ports; /* of the latter two */
+	struct nl_ip ip;	   /* AGENT_PREFER */
+};
+
+/*
+ * First message, and one for each later change. The diag socket comes with the first.
+ * Each order is answered by one, too.
+ */
 struct agent_message {
-	int32_t code; /* errno: the agent has failed and ends */
+	uint32_t order; /* that this answers; 0: none */
+	int32_t code;	/* errno: the order, or else the agent, has failed; that ends then */
 	struct agent_state state;
 	struct err err;
 };
@@ -205,22 +218,38 @@ static void agent_update(struct agent_child *c)
 	agent_say(c, 0, NULL, -1);
 }
 
-/* A wish of agent_prefer(), which waits for our answer. False at the end of it all. */
-static bool agent_on_control(struct agent_child *c)
+/* 0 or -errno with @err. */
+static int agent_do(struct agent_child *c, const struct agent_order *o, struct err *err)
 {
-	struct nl_ip ip;
-	ssize_t len = recv(c->control, &ip, sizeof(ip), MSG_DONTWAIT);
+	switch (o->kind) {
+	case AGENT_PREFER:
+		c->attach.prefer = o->ip;
+		attach_update(&c->attach);
+		agent_fill_state(c, NULL);
+		return 0;
+	default:
+		/* Without transparency there is nothing to lead back. */
+		return c->attach.transparent ? attach_change_udp(&c->attach, &o->ports,
+								 o->kind == AGENT_UDP_ADD, err)
+					     : 0;
+	}
+}
+
+/* False when the main thread is gone. */
+static bool agent_obey(struct agent_child *c)
+{
+	struct agent_message m = { 0 };
+	struct agent_order o;
+	ssize_t len = recv(c->control, &o, sizeof(o), MSG_DONTWAIT);
 
 	if (len < 0)
 		return errno == EAGAIN || errno == EINTR;
-	if (len != sizeof(ip))
+	if (len != sizeof(o) || o.ports.table >= ATTACH_UDP_TABLES)
 		return false;
-	c->attach.prefer = ip;
-	attach_update(&c->attach);
-	c->state.wishes++;
-	agent_fill_state(c, NULL);
-	agent_say(c, 0, NULL, -1);
-	return true;
+	m.code = -agent_do(c, &o, &m.err);
+	m.order = o.number;
+	m.state = c->state;
+	return agent_send_fds(c->control, &m, sizeof(m), NULL, 0) == 0;
 }
 
 static void agent_run(struct agent_child *c)
@@ -235,7 +264,7 @@ static void agent_run(struct agent_child *c)
 	p[n] = (struct pollfd){ .fd = nl_fd(&c->monitor), .events = POLLIN };
 	p[n + 1] = (struct pollfd){ .fd = c->control, .events = POLLIN };
 	while (poll(p, n + 2, -1) >= 0 || errno == EINTR) {
-		if (p[n + 1].revents && !agent_on_control(c))
+		if (p[n + 1].revents && !agent_obey(c))
 			break;
 		for (unsigned i = 0; i < n; i++)
 			if (p[i].revents && !agent_serve(c, p[i].fd))
@@ -339,6 +368,13 @@ static int agent_receive(int sock, struct agent_message *m, int *ret_fd, int fla
 	return 0;
 }
 
+/* A message that answers no order. */
+static void agent_take_state(struct agent *a, const struct agent_message *m)
+{
+	a->state = m->state;
+	a->news = true;
+}
+
 int agent_read(struct agent *a)
 {
 	struct agent_message m;
@@ -349,24 +385,61 @@ int agent_read(struct agent *a)
 		return ret == -EAGAIN ? ret : -EPIPE;
 	if (fd >= 0)
 		close(fd);
-	a->state = m.state;
+	if (m.order != 0)
+		return -EAGAIN; /* too late: nobody waits for it any more */
+	agent_take_state(a, &m);
 	return 0;
 }
 
-int agent_prefer(struct agent *a, const struct nl_ip *ip)
+static int agent_wait_obeyed(struct agent *a, uint32_t order, struct err *err)
 {
+	uint64_t deadline = now_ns() + AGENT_ORDER_MS * 1000000ull, now;
+	struct pollfd p = { .fd = a->control, .events = POLLIN };
 	struct agent_message m;
-	int fd, ret = 0;
+	int fd, ret;
 
-	if (send(a->control, ip, sizeof(*ip), MSG_NOSIGNAL) != sizeof(*ip))
-		return -EPIPE;
-	a->wishes++;
-	while (ret == 0 && a->state.wishes != a->wishes) {
-		ret = agent_receive(a->control, &m, &fd, 0);
-		if (ret == 0)
-			a->state = m.state;
+	while ((now = now_ns()) < deadline) {
+		if (poll(&p, 1, (int)((deadline - now) / 1000000 + 1)) <= 0)
+			continue;
+		ret = agent_receive(a->control, &m, &fd, MSG_DONTWAIT);
+		if (ret == -EAGAIN)
+			continue;
+		if (ret < 0)
+			return err_sys(err, -ret, "the process in the namespace");
+		if (fd >= 0)
+			close(fd);
+		if (m.order == 0)
+			agent_take_state(a, &m);
+		if (m.order != order)
+			continue;
+		a->state = m.state;
+		if (m.code != 0)
+			*err = m.err;
+		return -m.code;
 	}
-	return ret < 0 ? -EPIPE : 0;
+	return err_sys(err, ETIMEDOUT, "the process in the namespace");
+}
+
+static int agent_order(struct agent *a, struct agent_order *o, struct err *err)
+{
+	o->number = ++a->n_orders;
+	if (send(a->control, o, sizeof(*o), MSG_DONTWAIT | MSG_NOSIGNAL) != sizeof(*o))
+		return err_sys(err, errno, "the process in the namespace");
+	return agent_wait_obeyed(a, o->number, err);
+}
+
+int agent_prefer(struct agent *a, const struct nl_ip *ip, struct err *err)
+{
+	struct agent_order o = { .kind = AGENT_PREFER, .ip = *ip };
+
+	return agent_order(a, &o, err);
+}
+
+int agent_change_udp(struct agent *a, const struct attach_ports *ports, bool add, struct err *err)
+{
+	struct agent_order o = { .kind = add ? AGENT_UDP_ADD : AGENT_UDP_DELETE, .ports = *ports };
+
+	return agent_order(a, &o, err);
 }
 
 static int agent_wait_ready(struct agent *a, struct err *err)

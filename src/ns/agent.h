@@ -39,7 +39,6 @@ struct agent_state {
 	struct in6_addr addr6;		  /* or ::1 */
 	uint32_t ifindex[AGENT_FAMILIES]; /* of the device that has the address */
 	uint32_t udp_table;		  /* where routes for UDP clients go; 0: nowhere */
-	uint32_t wishes;		  /* how many agent_prefer() it knows of */
 	bool transparent;		  /* sockets may be bound to foreign addresses */
 	char why[256];			  /* if not, why not */
 };
@@ -64,15 +63,17 @@ struct agent {
 	int control; /* owned; readable: a new state, or its end */
 	int diag;    /* a NETLINK_SOCK_DIAG socket in the namespace; owned; -1 if refused */
 
-	uint32_t wishes; /* calls of agent_prefer() */
-	int *channels;	 /* one for each worker, SOCK_SEQPACKET; owned */
+	int *channels; /* one for each worker, SOCK_SEQPACKET; owned */
 	unsigned n_channels;
+	uint32_t n_orders; /* given to it so far */
+	bool news;	   /* @state is new; the reader clears it */
 	struct agent_state state;
 };
 
 /*
  * Start the agent for @target with @n_channels channels, and wait until the
- * namespace is ready. With @n_udp ranges of UDP ports it is made ready for those, too.
+ * namespace is ready. With @n_udp ranges of UDP ports it is made ready for those, too;
+ * @udp is NULL if there will never be any.
  * Must be called while the process has one thread. 0, or -errno with @err; then
  * no child is left.
  */
@@ -80,17 +81,23 @@ int agent_start(struct agent *a, const struct ns_target *target, unsigned n_chan
 		const struct attach_ports *udp, unsigned n_udp, struct err *err);
 
 /*
- * Read one message from the control socket into @a->state. 0, -EAGAIN if there
- * is none, -EPIPE when the agent has ended.
+ * Read one message from the control socket into @a->state, and set @a->news. 0, -EAGAIN
+ * if there is none, -EPIPE when the agent has ended.
  */
 int agent_read(struct agent *a);
 
 /*
  * Of the container's addresses, take @ip as that of its family where it is one, from now
- * on; family 0: the first one again. @a->state is up to date then. 0, or -EPIPE when the
- * agent has ended.
+ * on; family 0: the first one again. @a->state is up to date then. As agent_change_udp()
+ * it waits for the agent, a second at most. 0 or -errno with @err.
  */
-int agent_prefer(struct agent *a, const struct nl_ip *ip);
+int agent_prefer(struct agent *a, const struct nl_ip *ip, struct err *err);
+
+/*
+ * One more range of UDP ports, or one less. A new state that comes meanwhile is read, and
+ * @a->news set. 0 or -errno with @err.
+ */
+int agent_change_udp(struct agent *a, const struct attach_ports *ports, bool add, struct err *err);
 
 /* End the agent and wait for it, at most a second; then it is killed. */
 void agent_stop(struct agent *a);

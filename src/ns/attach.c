@@ -286,30 +286,28 @@ static int attach_up(struct attach *a, struct nl_link *ret_lo, struct err *err)
  * Answers from these ports look into the table for UDP clients first. That holds a
  * local route for each client that is active, so nothing else is changed.
  */
-static int attach_add_udp(struct attach *a, const struct attach_ports *udp, unsigned n,
-			  struct err *err)
+int attach_change_udp(struct attach *a, const struct attach_ports *ports, bool add, struct err *err)
 {
 	int ret = 0;
 
-	for (unsigned i = 0; ret == 0 && i < n * ARRAY_SIZE(attach_families); i++) {
-		struct nl_rule r = attach_rule(a, attach_families[i % 2]);
+	for (unsigned i = 0; ret == 0 && i < ARRAY_SIZE(attach_families); i++) {
+		struct nl_rule r = attach_rule(a, attach_families[i]);
 
 		r.fwmark = 0;
 		r.priority = ATTACH_UDP_PRIORITY + a->place;
-		r.table = ATTACH_UDP_BASE + a->place * ATTACH_UDP_TABLES + udp[i / 2].table;
+		r.table = ATTACH_UDP_BASE + a->place * ATTACH_UDP_TABLES + ports->table;
 		r.ip_proto = IPPROTO_UDP;
 		strcpy(r.iif, "lo");
-		r.sport_first = udp[i / 2].first;
-		r.sport_last = udp[i / 2].last;
+		r.sport_first = ports->first;
+		r.sport_last = ports->last;
 		/* A range that ends at 65535 is "invalid" (fib_rule_port_range_valid()). */
 		if (r.sport_last == 65535)
 			r.sport_last--;
 		if (r.sport_first > r.sport_last)
 			continue;
-		ret = nl_rule_add(&a->nl, &r, NULL, err);
+		ret = add ? nl_rule_add(&a->nl, &r, NULL, err) : nl_rule_del(&a->nl, &r, NULL, err);
 		if (r.family == AF_INET6)
 			ret = 0; /* may be off */
-		a->udp = true;
 	}
 	return ret;
 }
@@ -328,7 +326,9 @@ static int attach_make_transparent(struct attach *a, const struct nl_link *lo,
 	if (ret == 0)
 		attach_add_family(a, AF_INET6, lo, &ignored);
 	if (ret == 0)
-		ret = attach_add_udp(a, udp, n_udp, err);
+		a->udp = udp != NULL;
+	for (unsigned i = 0; ret == 0 && i < n_udp; i++)
+		ret = attach_change_udp(a, &udp[i], true, err);
 	return ret;
 }
 

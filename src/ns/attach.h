@@ -39,15 +39,15 @@ struct attach {
 	struct nl_ip prefer;	      /* of its addresses; family 0: none */
 	struct nl_ip addr[2];	      /* where it is reached, IPv4 and IPv6; family 0: not at all */
 	unsigned ifindex[2];	      /* of the device that has the address */
-	bool udp;		      /* there are rules for UDP */
+	bool udp;		      /* there are rules for UDP, or may be */
 };
 
 /*
  * Set up: lo is brought up; sysctls, one rule and one table per family are made
  * so that answers to marked connections come back to us. For UDP, which has no
  * connections, one more rule for each range of ports sends answers through a
- * table where whoever has a client there puts a route (attach_udp_table()). Several instances
- * may attach to one namespace; what one that was killed has left is replaced.
+ * table where whoever has a client there puts a route (attach_udp_table()). @udp is
+ * NULL if there will never be any. Several instances may attach to one namespace; what one that was killed has left is replaced.
  *
  * 0, also if foreign addresses cannot work here: then @transparent is false and
  * @why says why. -errno with @err if not even lo works.
@@ -60,6 +60,13 @@ int attach_start(struct attach *a, const struct attach_ports *udp, unsigned n_ud
  * True if @addr changed.
  */
 bool attach_update(struct attach *a);
+
+/*
+ * One more such rule, or one less, while it runs. Adding one that exists, or deleting
+ * one that does not, is success. 0 or -errno with @err.
+ */
+int attach_change_udp(struct attach *a, const struct attach_ports *ports, bool add,
+		      struct err *err);
 
 /* Remove rules and routes, and set back the sysctls if we were the last. */
 void attach_stop(struct attach *a);
