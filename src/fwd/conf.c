@@ -37,11 +37,12 @@ enum conf_long {
 	CONF_LISTEN_FD,
 };
 
-static const char conf_short[] = "+:t:u:46fP:l:qdh";
+static const char conf_short[] = "+:t:u:c:46fP:l:qdh";
 
 static const struct option conf_options[] = {
 	{ "tcp-ports", required_argument, NULL, 't' },
 	{ "udp-ports", required_argument, NULL, 'u' },
+	{ "control", required_argument, NULL, 'c' },
 	{ "ipv4-only", no_argument, NULL, '4' },
 	{ "ipv6-only", no_argument, NULL, '6' },
 	{ "foreground", no_argument, NULL, 'f' },
@@ -72,6 +73,7 @@ static const char conf_usage[] =
 	"Usage: fwd [OPTION]... --netns PID|PATH|NAME\n"
 	"       fwd [OPTION]... PID\n"
 	"       fwd [OPTION]... [--] COMMAND [ARG]...\n"
+	"       fwd ctl PATH list|add|delete|stats|flows\n"
 	"       fwd install-podman [--undo] [--dry-run]\n"
 	"\n"
 	"Publish ports of the host in a network namespace that is yours. Applications in\n"
@@ -84,6 +86,7 @@ static const char conf_usage[] =
 	"                           80, 8000-8010, 8080:80, 8000-8010:80-90, 8080:ADDRESS/80,\n"
 	"                           and ~8005 or ~8003-8005 to leave some out\n"
 	"  -u, --udp-ports SPEC   UDP ports to forward, likewise\n"
+	"  -c, --control PATH     let rules be changed by 'fwd ctl PATH', see fwd-ctl(1)\n"
 	"      --listen-fd NAME=TARGET  where the socket of this name leads that a service\n"
 	"                         manager has passed; TARGET is [ADDRESS/]PORT or ADDRESS "
 	"(default:\n"
@@ -223,6 +226,9 @@ static int conf_option(int opt, struct conf *c, struct err *err)
 	case 'd':
 		c->debug = true;
 		return 0;
+	case 'c':
+		c->control = optarg;
+		return 0;
 	case 'P':
 		c->pid_file = optarg;
 		return 0;
@@ -297,9 +303,9 @@ static void conf_port_env(struct conf *c)
 		ret->ephemeral_first = (uint16_t)first;
 		ret->ephemeral_last = (uint16_t)last;
 	}
-	c->unprivileged_port = 1024;
+	c->unprivileged_ports = 1024;
 	if (read_file("/proc/sys/net/ipv4/ip_unprivileged_port_start", buf, sizeof(buf)) > 0)
-		c->unprivileged_port = (unsigned)strtoul(buf, NULL, 10);
+		c->unprivileged_ports = (unsigned)strtoul(buf, NULL, 10);
 }
 
 /* Port specifications depend on -4 and -6, wherever those stand: a pass of their own. */
@@ -344,7 +350,7 @@ static int conf_check(const struct conf *c, bool any_ports, struct err *err)
 		return err_set(err, EINVAL, "options '-4' and '-6' exclude each other");
 	if (c->quiet && c->debug)
 		return err_set(err, EINVAL, "options '-q' and '-d' exclude each other");
-	if (!any_ports && !c->command && c->n_passed == 0)
+	if (!any_ports && !c->command && !c->control && c->n_passed == 0)
 		return err_set(err, EINVAL,
 			       "nothing to forward: give -t, for example -t 8080:80 or -t auto");
 	return 0;

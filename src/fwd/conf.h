@@ -28,6 +28,7 @@ struct conf {
 	bool detach;  /* with @foreground: log to syslog, let go of 0, 1 and 2 when ready */
 	bool quiet, debug;
 	bool freebind;		   /* listen on addresses that the host does not have (yet) */
+	const char *control;	   /* path of the control socket, or NULL */
 	const char *pid_file;	   /* or NULL */
 	const char *log_file;	   /* or NULL */
 	size_t log_size;	   /* bytes */
@@ -42,7 +43,7 @@ struct conf {
 	unsigned udp_timeout;	      /* seconds, of sessions that are one-way or answered once */
 	unsigned udp_lasting_timeout; /* seconds, of others */
 	struct portspec_env port_env; /* to parse more port specifications */
-	unsigned unprivileged_port;   /* the first that needs no privileges, for error texts */
+	unsigned unprivileged_ports;  /* the first that needs no privileges, for error texts */
 };
 
 enum conf_result { CONF_RUN, CONF_DONE };

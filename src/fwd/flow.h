@@ -43,6 +43,7 @@ struct flow {
 	uint32_t next, prev; /* in the list of its state */
 	int fd[SIDES];	     /* owned; -1 where there is none */
 	struct addr client;
+	uint64_t opened;	 /* now_ns() */
 	uint64_t deadline;	 /* now_ns(), in the states that have one */
 	uint64_t seen;		 /* bytes moved when the deadline was set */
 	struct pump pump[SIDES]; /* [side]: from that side to the other */

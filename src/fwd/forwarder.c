@@ -19,16 +19,20 @@
 #include <stdio.h>
 #include <stdlib.h>
 #include <string.h>
+#include <sys/eventfd.h>
 #include <sys/resource.h>
 #include <sys/signalfd.h>
 
 #include "fwd/log.h"
+#include "fwd/serve.h"
 #include "util.h"
 
 #define FORWARDER_THREADS    4u	    /* at most, unless asked for more */
 #define FORWARDER_FLOWS	     65536u /* at most, unless asked for more */
 #define FORWARDER_FDS	     512u   /* for all but flows and ports */
 #define FORWARDER_AUTO_MS    500
+#define FORWARDER_RULES	     1024u /* that may be added at run time */
+#define FORWARDER_ROOM	     4096u /* descriptors for their ports, where the limit is high */
 #define FORWARDER_FD_DEFAULT 1024u
 #define FORWARDER_GRACE_NS   1000000000ull /* for the parent to say who goes on */
 
@@ -79,8 +83,13 @@ static void forwarder_grow_fd_table(unsigned n)
 static void forwarder_size(struct forwarder *f)
 {
 	unsigned limit = forwarder_raise_limit();
+	unsigned room = f->conf->control ? limit / 8 : 0;
 	unsigned other = FORWARDER_FDS + f->ports.n + f->n_threads * (SOCKPOOL_MAX * 2 + 64);
-	unsigned flows = limit > other + 2 ? (limit - other) / 2 : 1;
+	unsigned flows;
+
+	room = room < FORWARDER_ROOM ? room : FORWARDER_ROOM;
+	other += room;
+	flows = limit > other + 2 ? (limit - other) / 2 : 1;
 
 	if (f->conf->max_flows > 0) {
 		if (f->conf->max_flows > flows)
@@ -93,6 +102,11 @@ static void forwarder_size(struct forwarder *f)
 	}
 	f->shared.max_flows = flows;
 	f->shared.max_fds = limit;
+	/* What flows do not need may also be ports. */
+	if (limit > other + 2 * flows)
+		room += limit - other - 2 * flows;
+	if (f->conf->control)
+		f->ports.max_sockets = f->ports.n + room;
 	/* Flows that splice borrow a pipe for each direction: room for those, too. */
 	other += 2 * flows + 4096;
 	forwarder_grow_fd_table(other < limit ? other : limit);
@@ -168,6 +182,19 @@ static void forwarder_learn(struct forwarder *f)
 	f->shared.udp_table = s->udp_table;
 }
 
+struct attach_ports forwarder_udp_ports(const struct ruleset_slot *s)
+{
+	return (struct attach_ports){ .first = s->rule.to_first,
+				      .last = rule_target_port(&s->rule, s->rule.last),
+				      .table = s->udp_table };
+}
+
+int forwarder_no_diag(struct err *err)
+{
+	return err_set(err, EOPNOTSUPP,
+		       "'auto' needs sock_diag(7) in the namespace, which is refused");
+}
+
 /* What the UDP rules need; @ret_ports is the caller's to free. 0 or -errno with @err. */
 static int forwarder_udp(struct forwarder *f, struct attach_ports **ret_ports, unsigned *ret_n,
 			 struct err *err)
@@ -178,15 +205,12 @@ static int forwarder_udp(struct forwarder *f, struct attach_ports **ret_ports, u
 	if (!v)
 		return err_sys(err, ENOMEM, "agent");
 	for (uint32_t i = 0; i < f->rules.used; i++) {
-		const struct rule *r = &f->rules.v[i].rule;
-
-		if (r->proto == PROTO_UDP)
-			v[n++] = (struct attach_ports){ .first = r->to_first,
-							.last = rule_target_port(r, r->last),
-							.table = f->rules.v[i].udp_table };
+		if (f->rules.v[i].rule.proto == PROTO_UDP)
+			v[n++] = forwarder_udp_ports(&f->rules.v[i]);
 	}
-	f->shared.udp = n > 0;
-	f->shared.tcp = n < f->rules.used;
+	f->shared.udp = n > 0 || f->conf->control;
+	f->shared.warm[SOCKPOOL_UDP] = n > 0;
+	f->shared.warm[SOCKPOOL_TCP] = n < f->rules.used;
 	*ret_ports = v;
 	*ret_n = n;
 	return 0;
@@ -224,7 +248,8 @@ static int forwarder_enter(struct forwarder *f, struct err *err)
 	ret = forwarder_udp(f, &udp, &n_udp, err);
 	if (ret < 0)
 		return ret;
-	ret = agent_start(&f->agent, &f->target, f->n_threads, udp, n_udp, err);
+	ret = agent_start(&f->agent, &f->target, f->n_threads, f->shared.udp ? udp : NULL, n_udp,
+			  err);
 	free(udp);
 	if (ret == 0 && !addr_is_any(&f->conf->prefer))
 		ret = forwarder_prefer(f, &f->conf->prefer, err);
@@ -243,8 +268,7 @@ static int forwarder_enter(struct forwarder *f, struct err *err)
 	if (f->agent.diag >= 0)
 		f->have_diag = nl_adopt(&f->diag, steal_fd(&f->agent.diag), err) == 0;
 	if (!f->have_diag && ruleset_any_automatic(&f->rules))
-		return err_set(err, EOPNOTSUPP,
-			       "'auto' needs sock_diag(7) in the namespace, which is refused");
+		return forwarder_no_diag(err);
 	return 0;
 }
 
@@ -267,7 +291,7 @@ static int forwarder_workers(struct forwarder *f, struct err *err)
 	return ret;
 }
 
-static void forwarder_update_ports(struct forwarder *f)
+void forwarder_update_ports(struct forwarder *f)
 {
 	struct err err;
 
@@ -283,7 +307,7 @@ static int forwarder_ports(struct forwarder *f, struct err *err)
 	int ret;
 
 	ports_init(&f->ports, f->conf, &f->rules, f->n_threads);
-	if (!slots || ruleset_init(&f->rules, n) < 0) {
+	if (!slots || ruleset_init(&f->rules, n + (f->conf->control ? FORWARDER_RULES : 0)) < 0) {
 		free(slots);
 		return err_sys(err, ENOMEM, "rules");
 	}
@@ -292,6 +316,16 @@ static int forwarder_ports(struct forwarder *f, struct err *err)
 	ret = ports_open(&f->ports, slots, n, err);
 	free(slots);
 	return ret;
+}
+
+static int forwarder_control(struct forwarder *f, struct err *err)
+{
+	if (!f->conf->control)
+		return 0;
+	f->shared.let_go = eventfd(0, EFD_CLOEXEC | EFD_NONBLOCK);
+	if (f->shared.let_go < 0)
+		return err_sys(err, errno, "eventfd");
+	return control_open(&f->control, f->conf->control, &f->conf->port_env, err);
 }
 
 int forwarder_start(struct forwarder *f, const struct conf *conf, struct err *err)
@@ -305,6 +339,8 @@ int forwarder_start(struct forwarder *f, const struct conf *conf, struct err *er
 				 .agent = { .control = -1, .diag = -1 },
 				 .reload = { .dir = -1, .listen = -1, .conn = -1 },
 				 .n_threads = forwarder_threads(conf),
+				 .control = { .fd = -1, .dir = -1, .epoll = -1, .event = -1 },
+				 .shared = { .let_go = -1 },
 				 .signals = -1 };
 	ret = forwarder_signals(f, err);
 	if (ret == 0)
@@ -313,6 +349,8 @@ int forwarder_start(struct forwarder *f, const struct conf *conf, struct err *er
 		ret = forwarder_find(f, err);
 	if (ret == 0)
 		ret = ns_watch_start(&f->watch, &f->target, err);
+	if (ret == 0)
+		ret = forwarder_control(f, err);
 	if (ret == 0)
 		forwarder_raise_limit();
 	if (ret == 0)
@@ -335,6 +373,10 @@ int forwarder_start(struct forwarder *f, const struct conf *conf, struct err *er
 	f->shared.workers = f->workers;
 	f->shared.n_workers = f->n_workers;
 	ports_hand_over(&f->ports, f->workers);
+	f->control.serve = serve_request;
+	f->control.ctx = f;
+	f->control.workers = f->workers;
+	f->control.n_workers = f->n_workers;
 	if (ruleset_any_automatic(&f->rules))
 		forwarder_update_ports(f);
 	return 0;
@@ -344,12 +386,17 @@ int forwarder_start(struct forwarder *f, const struct conf *conf, struct err *er
 
 enum verdict { GO_ON = -1 }; /* else an exit status */
 
+void forwarder_stats(const struct forwarder *f, struct stats **ret)
+{
+	for (unsigned i = 0; i < f->n_workers; i++)
+		ret[i] = worker_stats(f->workers[i]);
+}
+
 static int forwarder_log_stats(const struct forwarder *f)
 {
-	struct stats *stats[64];
+	struct stats *stats[WORKER_MAX];
 
-	for (unsigned i = 0; i < f->n_workers; i++)
-		stats[i] = worker_stats(f->workers[i]);
+	forwarder_stats(f, stats);
 	stats_log(&f->rules, stats, f->n_workers);
 	return GO_ON;
 }
@@ -389,6 +436,7 @@ static void forwarder_retarget(struct forwarder *f)
 	struct source_targets old = f->shared.targets;
 	bool same = true;
 
+	f->agent.news = false;
 	for (unsigned i = 0; i < ADDR_FAMILIES; i++)
 		same &= f->shared.ifindex[i] == f->agent.state.ifindex[i];
 	forwarder_learn(f);
@@ -426,8 +474,6 @@ static int forwarder_on_agent(struct forwarder *f)
 		log_err("the process in the namespace has ended");
 		return 1;
 	}
-	if (ret == 0)
-		forwarder_retarget(f);
 	return GO_ON;
 }
 
@@ -448,7 +494,7 @@ static int forwarder_interval(const struct forwarder *f)
 {
 	int ms[] = { f->command.pid > 0 ? -1 : ns_watch_interval(&f->watch),
 		     ruleset_any_automatic(&f->rules) ? FORWARDER_AUTO_MS : -1,
-		     service_interval(&f->service) };
+		     service_interval(&f->service), control_interval(&f->control) };
 	int first = -1;
 
 	for (unsigned i = 0; i < ARRAY_SIZE(ms); i++)
@@ -459,7 +505,7 @@ static int forwarder_interval(const struct forwarder *f)
 
 int forwarder_run(struct forwarder *f, const struct notify *notify)
 {
-	enum { P_SIGNALS, P_AGENT, P_WATCH, P_EXIT, P_RELOAD, P_NUM };
+	enum { P_SIGNALS, P_AGENT, P_WATCH, P_EXIT, P_RELOAD, P_CONTROL, P_NUM };
 	struct pollfd p[P_NUM] = {
 		[P_SIGNALS] = { .fd = f->signals, .events = POLLIN },
 		[P_AGENT] = { .fd = f->agent.control, .events = POLLIN },
@@ -467,6 +513,7 @@ int forwarder_run(struct forwarder *f, const struct notify *notify)
 			      .events = POLLIN },
 		[P_EXIT] = { .fd = f->conf->exit_fd, .events = POLLIN },
 		[P_RELOAD] = { .events = POLLIN },
+		[P_CONTROL] = { .fd = control_fd(&f->control), .events = POLLIN },
 	};
 	int status = GO_ON;
 
@@ -495,6 +542,10 @@ int forwarder_run(struct forwarder *f, const struct notify *notify)
 			status = forwarder_on_agent(f);
 		if (status == GO_ON && p[P_RELOAD].revents)
 			status = forwarder_on_reload(f);
+		if (status == GO_ON && f->conf->control)
+			control_run(&f->control);
+		if (f->agent.news)
+			forwarder_retarget(f);
 	}
 	return status;
 }
@@ -505,6 +556,7 @@ void forwarder_stop(struct forwarder *f)
 {
 	ports_close(&f->ports);
 	reload_close(&f->reload);
+	control_unlink(&f->control);
 	for (unsigned i = 0; i < f->n_workers; i++)
 		worker_stop(f->workers[i]);
 	for (unsigned i = 0; i < f->n_workers; i++)
@@ -513,6 +565,8 @@ void forwarder_stop(struct forwarder *f)
 		worker_free(f->workers[i]);
 	f->n_workers = 0;
 	free(f->workers);
+	control_close(&f->control);
+	close_fd(&f->shared.let_go);
 	ruleset_fini(&f->rules);
 	udppairs_fini(&f->shared.pairs);
 	if (f->have_diag)

@@ -10,6 +10,7 @@
 
 #include "err.h"
 #include "fwd/conf.h"
+#include "fwd/control.h"
 #include "fwd/ports.h"
 #include "fwd/reload.h"
 #include "fwd/ruleset.h"
@@ -25,12 +26,14 @@ struct forwarder {
 	struct command command; /* pid 0: none */
 	struct ns_target target;
 	struct ns_watch watch;
+	struct control control;
 	struct ruleset rules;
 	struct ports ports;
 	struct agent agent;
 	struct reload reload;
 	struct nl diag; /* sock_diag in the namespace, for automatic ports */
 	bool have_diag;
+	struct rule_totals gone; /* counters of rules that are deleted and over */
 	struct worker_shared shared;
 	struct worker **workers; /* owned */
 	unsigned n_workers;	 /* that run */
@@ -51,6 +54,18 @@ int forwarder_start(struct forwarder *f, const struct conf *conf, struct err *er
  * @notify's reader hears of it meanwhile.
  */
 int forwarder_run(struct forwarder *f, const struct notify *notify);
+
+/* The counters of all workers, @f->n_workers; room for WORKER_MAX. */
+void forwarder_stats(const struct forwarder *f, struct stats **ret);
+
+/* Open and close ports of automatic rules. */
+void forwarder_update_ports(struct forwarder *f);
+
+/* The ports from which applications answer to the UDP rule in @s. */
+struct attach_ports forwarder_udp_ports(const struct ruleset_slot *s);
+
+/* Say that there can be no automatic rule: -EOPNOTSUPP with @err. */
+int forwarder_no_diag(struct err *err);
 
 /* Stop listening, reset what is open, undo what was done in the namespace. */
 void forwarder_stop(struct forwarder *f);

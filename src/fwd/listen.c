@@ -123,7 +123,7 @@ static int listen_err(const struct conf *conf, struct err *err, int code, const 
 {
 	char where[ADDR_STRLEN + IFNAMSIZ + 32], addr[ADDR_STRLEN];
 	const char *proto = proto_str(e->proto);
-	unsigned first = conf->unprivileged_port;
+	unsigned first = conf->unprivileged_ports;
 
 	if (e->dual_stack)
 		snprintf(where, sizeof(where), "%s port %u, all addresses%s%s", proto, e->addr.port,

@@ -8,6 +8,7 @@
 
 #include "err.h"
 #include "fwd/conf.h"
+#include "fwd/ctl.h"
 #include "fwd/daemon.h"
 #include "fwd/forwarder.h"
 #include "fwd/install.h"
@@ -142,6 +143,8 @@ int main(int argc, char **argv)
 
 	if (rootlessport_is_called(argv[0]))
 		return main_rootlessport(argc);
+	if (argc > 1 && strcmp(argv[1], "ctl") == 0)
+		return ctl_main(argc - 1, argv + 1);
 	for (unsigned i = 0; argc > 1 && i < ARRAY_SIZE(main_tools); i++)
 		if (strcmp(argv[1], main_tools[i].name) == 0)
 			return main_tool(main_tools[i].run(argc - 1, argv + 1, &err), &err);

@@ -27,7 +27,7 @@
 #include "util.h"
 
 #define PORTS_SHARED_MAX 64u /* with more ports than that, one socket each */
-#define PORTS_WORKERS	 64u
+#define PORTS_WORKERS	 WORKER_MAX
 
 static const struct rule *ports_rule(const struct ports *p, uint32_t slot)
 {

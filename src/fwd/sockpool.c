@@ -49,7 +49,8 @@ static int sockpool_ask(struct sockpool *p, enum sockpool_kind kind, enum addr_f
 void sockpool_warm(struct sockpool *p, enum sockpool_kind kind)
 {
 	for (unsigned i = 0; i < ADDR_FAMILIES; i++)
-		sockpool_ask(p, kind, (enum addr_family)i);
+		if (p->family[kind][i].n == 0)
+			sockpool_ask(p, kind, (enum addr_family)i);
 }
 
 int sockpool_get(struct sockpool *p, enum sockpool_kind kind, enum addr_family family)

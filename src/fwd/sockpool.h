@@ -29,7 +29,7 @@ struct sockpool {
 void sockpool_init(struct sockpool *p, int channel);
 void sockpool_fini(struct sockpool *p);
 
-/* Ask for the first batches of @kind. */
+/* Ask for a batch of @kind where there is nothing. */
 void sockpool_warm(struct sockpool *p, enum sockpool_kind kind);
 
 /*

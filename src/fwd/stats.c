@@ -46,6 +46,27 @@ const char *stats_error_str(enum stats_error error)
 	return names[error];
 }
 
+const char *stats_error_name(enum stats_error error)
+{
+	static const char *const names[] = {
+		[STATS_FULL] = "table_full",
+		[STATS_SOURCE] = "source_not_kept",
+		[STATS_REFUSED] = "app_not_listening",
+		[STATS_TIMEOUT] = "app_timeout",
+		[STATS_CONNECT] = "connect",
+		[STATS_SOCKETS] = "no_socket",
+		[STATS_ACCEPT] = "accept",
+		[STATS_CLIENT_RESET] = "client_reset",
+		[STATS_APP_RESET] = "app_reset",
+		[STATS_HALF_CLOSED] = "half_closed_timeout",
+		[STATS_UDP_EVICTED] = "udp_evicted",
+		[STATS_UDP_DROPPED] = "udp_not_sent",
+	};
+	_Static_assert(ARRAY_SIZE(names) == STATS_ERRORS, "a name for each error");
+
+	return names[error];
+}
+
 void stats_add_rule(struct stats *const *stats, unsigned n_stats, uint32_t slot,
 		    struct rule_totals *ret)
 {
@@ -64,21 +85,28 @@ void stats_add_rule(struct stats *const *stats, unsigned n_stats, uint32_t slot,
 	}
 }
 
-bool stats_rule_is_over(struct stats *const *stats, unsigned n_stats, uint32_t slot,
-			uint32_t n_told)
+bool stats_rule_let_go(struct stats *const *stats, unsigned n_stats, uint32_t slot, uint32_t n_told)
 {
-	/*
-	 * In this order: nobody who was told of the end gets a new listener, and nobody
-	 * without a listener a new flow.
-	 */
+	/* In this order: nobody who was told of the end gets a new listener. */
 	for (unsigned i = 0; i < n_stats; i++) {
 		struct rule_stats *s = &stats[i]->rule[slot];
 
 		if (atomic_load_explicit(&s->deleted, memory_order_acquire) != n_told ||
-		    atomic_load_explicit(&s->listeners, memory_order_acquire) > 0 ||
-		    atomic_load_explicit(&s->now, memory_order_acquire) > 0)
+		    atomic_load_explicit(&s->listeners, memory_order_acquire) > 0)
 			return false;
 	}
+	return true;
+}
+
+bool stats_rule_is_over(struct stats *const *stats, unsigned n_stats, uint32_t slot,
+			uint32_t n_told)
+{
+	if (!stats_rule_let_go(stats, n_stats, slot, n_told))
+		return false;
+	/* Without a listener, nobody gets a new flow. */
+	for (unsigned i = 0; i < n_stats; i++)
+		if (atomic_load_explicit(&stats[i]->rule[slot].now, memory_order_acquire) > 0)
+			return false;
 	return true;
 }
 

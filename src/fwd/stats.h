@@ -56,8 +56,9 @@ struct stats {
 int stats_init(struct stats *s, unsigned n_rules);
 void stats_fini(struct stats *s);
 
-/* "refused: table full", ... */
+/* "refused, table full", ...; and "table_full", ... for programs. */
 const char *stats_error_str(enum stats_error error);
+const char *stats_error_name(enum stats_error error);
 
 /* Only the counter's own thread writes. */
 static inline void stats_add(counter *c, uint64_t n)
@@ -101,8 +102,11 @@ static inline void stats_deleted(struct stats *s, uint32_t slot)
 
 /*
  * Whether every worker has done what @n_told messages about the end of the rule asked
- * for, and has no listener and no flow of it any more. Then its slot may be written to.
+ * for, and has no listener of it any more; and no flow either: then its slot may be
+ * written to.
  */
+bool stats_rule_let_go(struct stats *const *stats, unsigned n_stats, uint32_t slot,
+		       uint32_t n_told);
 bool stats_rule_is_over(struct stats *const *stats, unsigned n_stats, uint32_t slot,
 			uint32_t n_told);
 

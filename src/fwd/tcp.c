@@ -542,7 +542,8 @@ void tcp_accept(struct tcp *t, const struct tcp_arrival *a)
 	f->client = client;
 	f->rule = a->rule;
 	f->port = a->port;
-	f->deadline = now_ns() + t->conf->connect_timeout * NS;
+	f->opened = now_ns();
+	f->deadline = f->opened + t->conf->connect_timeout * NS;
 	stats_add(&tcp_rule_stats(t, f)->flows, 1);
 	stats_add(&tcp_rule_stats(t, f)->now, 1);
 	tcp_climb(t, f);

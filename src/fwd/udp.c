@@ -230,6 +230,7 @@ static void udp_send_run(struct udp *u, struct udp_session *s)
 		udprun_out_listener(&o, l.fd, l.v6, &s->local, &s->client);
 	}
 	failed = udprun_send(&u->run, &o, &code);
+	s->bytes[from] += u->run.bytes;
 	stats_add(&udp_stats(u, s)->bytes[from], u->run.bytes);
 	stats_add(&udp_stats(u, s)->datagrams[from], u->run.segments);
 	if (failed == 0)
@@ -471,6 +472,7 @@ static struct udp_session *udp_open(struct udp *u, const struct udp_listener *l,
 				   .fd = -1,
 				   .client = d->from,
 				   .local = d->local,
+				   .opened = u->now,
 				   .last = u->now,
 				   .touched = u->now };
 	bucket = udp_bucket(u, l->index, &s->client, &s->local);

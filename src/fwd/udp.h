@@ -48,6 +48,8 @@ struct udp_session {
 	struct addr client;
 	struct addr source, target; /* in the container, while @paired */
 	struct addr local;	    /* that the client sends to; its scope if that is link-local */
+	uint64_t bytes[SIDES];	    /* from the client, from the container */
+	uint64_t opened;	    /* now_ns() */
 	uint64_t last;		    /* now_ns() of the last datagram */
 	uint64_t touched;	    /* when it took its place in the list */
 };

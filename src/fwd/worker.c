@@ -54,6 +54,7 @@ enum mail_kind {
 	MAIL_DROP,
 	MAIL_RETARGET,
 	MAIL_ASK,
+	MAIL_SNAPSHOT,
 	MAIL_STOP
 };
 
@@ -66,6 +67,7 @@ struct mail {
 	uint32_t question;
 	bool drop;
 	uint32_t from; /* slot of a flow to go on from */
+	struct snapshot *snapshot;
 	struct source_targets targets;
 	uint32_t ifindex[ADDR_FAMILIES];
 };
@@ -148,6 +150,15 @@ static void worker_arm(struct worker *w, uint32_t i)
 		w->loop.ops->accept(&w->loop, l->fd, worker_listener_ref(w, i));
 }
 
+/* Tell the main thread, which may wait, that something of a deleted rule is gone. */
+static void worker_let_go(const struct worker *w)
+{
+	uint64_t one = 1;
+
+	if (w->shared->let_go >= 0 && write(w->shared->let_go, &one, sizeof(one)) < 0)
+		log_debug("worker: %s", strerror(errno));
+}
+
 static void worker_drop_listener(struct worker *w, struct listener *l)
 {
 	if (l->udp)
@@ -155,6 +166,8 @@ static void worker_drop_listener(struct worker *w, struct listener *l)
 	w->loop.ops->forget(&w->loop, l->fd);
 	close_fd(&l->fd);
 	stats_leave(&w->stats.rule[l->rule].listeners);
+	if (l->closing)
+		worker_let_go(w);
 	l->generation++;
 	w->n_dropped++;
 }
@@ -220,6 +233,7 @@ static void worker_add_listener(struct worker *w, const struct mail *m)
 					     .first = m->first,
 					     .generation = w->listeners[i].generation };
 	stats_add(&w->stats.rule[m->rule].listeners, 1);
+	sockpool_warm(&w->sockets, w->listeners[i].udp ? SOCKPOOL_UDP : SOCKPOOL_TCP);
 	if (w->stop_by)
 		worker_drop_listener(w, &w->listeners[i]);
 	else
@@ -388,6 +402,7 @@ static void worker_drop_flows(struct worker *w, const struct mail *m)
 		if (worker_post(w, &rest))
 			return;
 	stats_deleted(&w->stats, m->rule);
+	worker_let_go(w);
 }
 
 static void worker_delete_rule(struct worker *w, const struct mail *m)
@@ -397,10 +412,12 @@ static void worker_delete_rule(struct worker *w, const struct mail *m)
 			worker_close_listener(w, i);
 	if (w->shared->udp)
 		udpfamily_forget(&w->udp.family, m->rule);
-	if (m->drop)
+	if (m->drop) {
 		worker_drop_flows(w, m);
-	else
+	} else {
 		stats_deleted(&w->stats, m->rule);
+		worker_let_go(w);
+	}
 }
 
 static void worker_begin_stop(struct worker *w)
@@ -438,6 +455,9 @@ static void worker_read_mail(struct worker *w, const struct mail *m)
 		break;
 	case MAIL_ASK:
 		atomic_store_explicit(&w->answered, m->question, memory_order_relaxed);
+		break;
+	case MAIL_SNAPSHOT:
+		snapshot_fill(m->snapshot, &w->tcp, w->shared->udp ? &w->udp : NULL);
 		break;
 	case MAIL_STOP:
 		worker_begin_stop(w);
@@ -640,10 +660,9 @@ static int worker_init(struct worker *w, struct err *err)
 		ret = tcp_init(&w->tcp, &w->loop, s->conf, &w->stats, err);
 	if (ret < 0)
 		return ret;
-	if (s->tcp)
-		sockpool_warm(&w->sockets, SOCKPOOL_TCP);
-	if (s->udp)
-		sockpool_warm(&w->sockets, SOCKPOOL_UDP);
+	for (unsigned kind = 0; kind < SOCKPOOL_KINDS; kind++)
+		if (s->warm[kind])
+			sockpool_warm(&w->sockets, (enum sockpool_kind)kind);
 	worker_wait_mail(w);
 	worker_wait_agent(w);
 	return 0;
@@ -740,6 +759,17 @@ void worker_unlisten(struct worker *w, uint32_t rule, uint16_t port)
 void worker_delete(struct worker *w, uint32_t slot, bool drop)
 {
 	worker_post(w, &(struct mail){ .kind = MAIL_DELETE, .rule = slot, .drop = drop });
+}
+
+bool worker_snapshot(struct worker *w, struct snapshot *s)
+{
+	struct mail m = { .kind = MAIL_SNAPSHOT, .snapshot = s };
+
+	atomic_store_explicit(&s->busy, true, memory_order_relaxed);
+	if (worker_post(w, &m))
+		return true;
+	atomic_store_explicit(&s->busy, false, memory_order_relaxed);
+	return false;
 }
 
 void worker_retarget(struct worker *w, const struct source_targets *targets,

@@ -13,10 +13,13 @@
 #include "err.h"
 #include "fwd/conf.h"
 #include "fwd/loop.h"
+#include "fwd/snapshot.h"
 #include "fwd/source.h"
 #include "fwd/stats.h"
 #include "fwd/tcp.h"
 #include "fwd/udp.h"
+
+#define WORKER_MAX 64u /* workers */
 
 struct worker;
 
@@ -34,7 +37,9 @@ struct worker_shared {
 	uint32_t ifindex[ADDR_FAMILIES]; /* of the devices that have them, at start */
 	uint32_t udp_table;		 /* the first for routes to UDP clients, or 0 */
 	struct udppairs pairs;		 /* with UDP rules */
-	bool tcp, udp;			 /* rules of these there are */
+	bool udp;			 /* UDP rules there are, or may be */
+	bool warm[SOCKPOOL_KINDS];	 /* rules of these there are from the start */
+	int let_go;			 /* eventfd: a worker has let go of a deleted rule; or -1 */
 };
 
 /*
@@ -63,6 +68,12 @@ void worker_unlisten(struct worker *w, uint32_t rule, uint16_t port);
  * done with it.
  */
 void worker_delete(struct worker *w, uint32_t slot, bool drop);
+
+/*
+ * Ask for the next slice of its flows: @s is the worker's until @s->busy is false again,
+ * which its @event tells. False without memory for a message.
+ */
+bool worker_snapshot(struct worker *w, struct snapshot *s);
 
 /* The container is reached elsewhere now. TCP flows that are open go on. */
 void worker_retarget(struct worker *w, const struct source_targets *targets,
