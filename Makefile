@@ -132,7 +132,7 @@ $(BUILD)/tests/fuzz/fuzz_%: tests/fuzz/fuzz_%.c $(SRCS) $(HEADERS)
 	$(call say,FUZZ,$@)
 	$(Q)mkdir -p $(@D)
 	$(Q)$(FUZZ_CC) -std=gnu11 $(DEFS) -g -O1 -fsanitize=fuzzer,address,undefined \
-		-fno-sanitize-recover=undefined -o $@ $<
+		-fno-sanitize-recover=undefined -o $@ $< $(LDLIBS)
 
 fuzz: ## fuzz each target for FUZZ_SECONDS, from a copy of its corpus
 	$(Q)tests/deps build fuzz

@@ -170,6 +170,17 @@ static int change_mark(const struct ruleset *rs, const struct change_delete *d, 
 	return ret;
 }
 
+/* A socket of the service manager is dealt out among the workers, and the manager's to close. */
+static int change_may_delete(const struct ruleset *rs, const bool *marked, struct err *err)
+{
+	for (uint32_t i = 0; i < rs->used; i++)
+		if (marked[i] && rs->v[i].rule.passed)
+			return err_set(err, EPERM,
+				       "rule %u is a socket of the service manager: stop its unit",
+				       rs->v[i].id);
+	return 0;
+}
+
 static void change_delete_slot(struct forwarder *f, uint32_t slot, bool drop)
 {
 	struct ruleset_slot *s = &f->rules.v[slot];
@@ -219,6 +230,8 @@ int change_delete(struct forwarder *f, const struct change_delete *d, uint32_t *
 		return err_sys(err, ENOMEM, "delete");
 	change_collect(f);
 	ret = change_mark(&f->rules, d, marked, err);
+	if (ret == 0)
+		ret = change_may_delete(&f->rules, marked, err);
 	for (uint32_t i = 0; ret == 0 && i < f->rules.used; i++) {
 		if (!marked[i])
 			continue;

@@ -17,7 +17,7 @@ _Static_assert(ARRAY_SIZE(proto_names) == PROTO_NUM, "one name per protocol");
 enum {
 	RULE_IP_STRLEN = ADDR_STRLEN + 2, /* with brackets */
 	RULE_BIND_STRLEN = RULE_IP_STRLEN + 1 + IFNAMSIZ + 1,
-	RULE_TARGET_STRLEN = RULE_IP_STRLEN + sizeof(":/65535"),
+	RULE_TARGET_STRLEN = RULE_IP_STRLEN + sizeof(":/65535-65535"),
 };
 
 /* IPv6 goes into brackets: "2001:db8::1" alone also reads as port and target. */
@@ -43,17 +43,19 @@ static const char *rule_bind_str(const struct rule *r, char buf[RULE_BIND_STRLEN
 	return buf;
 }
 
-/* "", ":80", ":1.2.3.4" or ":1.2.3.4/80" */
+/* "", ":80", ":80-89", ":1.2.3.4" or ":1.2.3.4/80" */
 static const char *rule_target_str(const struct rule *r, char buf[RULE_TARGET_STRLEN])
 {
 	bool has_port = r->to_first != r->first;
 	char ip[RULE_IP_STRLEN] = "";
-	char port[sizeof("65535")] = "";
+	char port[sizeof("65535-65535")] = "";
 
 	if (r->has_target)
 		rule_ip_str(&r->target, ip);
-	if (has_port)
+	if (has_port && r->last == r->first)
 		snprintf(port, sizeof(port), "%u", r->to_first);
+	else if (has_port)
+		snprintf(port, sizeof(port), "%u-%u", r->to_first, rule_target_port(r, r->last));
 	snprintf(buf, RULE_TARGET_STRLEN, "%s%s%s%s", r->has_target || has_port ? ":" : "", ip,
 		 r->has_target && has_port ? "/" : "", port);
 	return buf;
