@@ -186,7 +186,7 @@ cppcheck: ## cppcheck
 		--suppress=variableScope --suppress=clarifyCalculation \
 		--suppress=duplicateCondition --suppress=unusedStructMember \
 		--suppress=uninitvar:src/fwd/sockpool.c --suppress=memleak:src/fwd/worker.c \
-		--error-exitcode=1 -j "$$(nproc)" $(DEFS) $(SRCS)
+		--library=tests/cppcheck.cfg --error-exitcode=1 -j "$$(nproc)" $(DEFS) $(SRCS)
 	$(call say,CPPCHECK,"$(words $(SRCS)) files")
 
 # ---------------------------------------------------------------- install

@@ -32,7 +32,7 @@ json_t *answer_error(const char *why)
 
 char *answer_line(json_t *answer)
 {
-	char *text = answer ? json_dumps(answer, JSON_COMPACT) : NULL;
+	char *text = answer ? json_dumps(answer, JSON_COMPACT | JSON_REAL_PRECISION(6)) : NULL;
 	size_t len = text ? strlen(text) : 0;
 	char *line = text ? realloc(text, len + 2) : NULL;
 
@@ -64,7 +64,7 @@ static json_t *answer_flow(const struct snapshot_flow *e)
 			 answer_addr(&e->source, e->connected), "source", e->fate, "bytes", "in",
 			 (json_int_t)e->bytes[SIDE_CLIENT], "out",
 			 (json_int_t)e->bytes[SIDE_CONTAINER], "mode", "in", e->mode[SIDE_CLIENT],
-			 "out", e->mode[SIDE_CONTAINER], "age", (double)(e->age / 1000000) / 1000);
+			 "out", e->mode[SIDE_CONTAINER], "age", (double)e->age / (double)NS);
 }
 
 json_t *answer_flows(const struct snapshot *s, bool more)

@@ -393,6 +393,7 @@ static bool control_next_line(struct control *c, struct control_client *cl)
 	control_serve_line(c, cl, len);
 	if (cl->fd < 0)
 		return true;
+	fwd_assert(cl->in);
 	len += end ? 1 : 0;
 	cl->n_in -= len;
 	memmove(cl->in, cl->in + len, cl->n_in);
@@ -413,6 +414,17 @@ static void control_read(struct control_client *cl)
 	}
 }
 
+/* What to wait for. A socket that can be written to calls us again at once. */
+static uint32_t control_events(const struct control_client *cl)
+{
+	fwd_assert(cl->in);
+	if (!cl->out && cl->flows)
+		return control_awaits_slice(cl) ? 0 : EPOLLOUT;
+	return cl->out || cl->eof || cl->n_in > REQUEST_MAX || memchr(cl->in, '\n', cl->n_in)
+		       ? EPOLLOUT
+		       : EPOLLIN;
+}
+
 static void control_step(struct control *c, struct control_client *cl)
 {
 	if (cl->out)
@@ -423,17 +435,8 @@ static void control_step(struct control *c, struct control_client *cl)
 		control_drop(cl);
 	else if (!cl->out && !cl->flows && cl->fd >= 0)
 		control_read(cl);
-	if (cl->fd < 0)
-		return;
-	/* A socket that can be written to calls us again at once, for the next step. */
-	if (cl->out)
-		control_want(c, cl, EPOLLOUT);
-	else if (cl->flows)
-		control_want(c, cl, control_awaits_slice(cl) ? 0 : EPOLLOUT);
-	else if (cl->eof || memchr(cl->in, '\n', cl->n_in) || cl->n_in > REQUEST_MAX)
-		control_want(c, cl, EPOLLOUT);
-	else
-		control_want(c, cl, EPOLLIN);
+	if (cl->fd >= 0)
+		control_want(c, cl, control_events(cl));
 }
 
 /* A worker has filled a slice. */

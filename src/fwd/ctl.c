@@ -239,7 +239,7 @@ static int ctl_receive(const struct ctl *c, FILE *in, json_t **ret, struct err *
 static void ctl_print_json(json_t *answer)
 {
 	json_object_del(answer, "ok");
-	json_dumpf(answer, stdout, JSON_INDENT(2));
+	json_dumpf(answer, stdout, JSON_INDENT(2) | JSON_REAL_PRECISION(6));
 	putchar('\n');
 }
 
@@ -253,7 +253,7 @@ static void ctl_print_json_flows(const json_t *answer, bool *first)
 	{
 		printf(*first ? "\n    " : ",\n    ");
 		*first = false;
-		json_dumpf(v, stdout, JSON_COMPACT);
+		json_dumpf(v, stdout, JSON_COMPACT | JSON_REAL_PRECISION(6));
 	}
 }
 

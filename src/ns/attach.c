@@ -327,7 +327,7 @@ static int attach_make_transparent(struct attach *a, const struct nl_link *lo,
 		attach_add_family(a, AF_INET6, lo, &ignored);
 	if (ret == 0)
 		a->udp = udp != NULL;
-	for (unsigned i = 0; ret == 0 && i < n_udp; i++)
+	for (unsigned i = 0; ret == 0 && udp && i < n_udp; i++)
 		ret = attach_change_udp(a, &udp[i], true, err);
 	return ret;
 }
