@@ -110,6 +110,7 @@ void snapshot_fill(struct snapshot *s, const struct tcp *tcp, const struct udp *
 {
 	uint64_t now = now_ns(), one = 1;
 	unsigned seen = 0;
+	int event = s->event; /* @s is not ours any more once it is not busy */
 
 	s->n = 0;
 	while (!s->end && s->n < SNAPSHOT_FLOWS && seen++ < SNAPSHOT_SLOTS) {
@@ -126,6 +127,6 @@ void snapshot_fill(struct snapshot *s, const struct tcp *tcp, const struct udp *
 	}
 	atomic_store_explicit(&s->busy, false, memory_order_release);
 	/* The counter of an eventfd cannot overflow by this. */
-	if (write(s->event, &one, sizeof(one)) != sizeof(one))
+	if (write(event, &one, sizeof(one)) != sizeof(one))
 		return;
 }
