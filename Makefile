@@ -198,6 +198,7 @@ DOCS     := README.md CHANGELOG.md LICENSE docs/design.md docs/benchmarks.md
 install: $(BUILD)/fwd ## install into DESTDIR and PREFIX (/usr/local)
 	install -Dm755 $(BUILD)/fwd $(DESTDIR)$(BINDIR)/fwd
 	install -Dm644 docs/fwd.1 $(DESTDIR)$(MANDIR)/man1/fwd.1
+	install -Dm644 docs/fwd-ctl.1 $(DESTDIR)$(MANDIR)/man1/fwd-ctl.1
 	install -Dm644 docs/completions/fwd.bash $(DESTDIR)$(BASH_DIR)/fwd
 	install -Dm644 docs/completions/_fwd $(DESTDIR)$(ZSH_DIR)/_fwd
 	install -Dm644 docs/completions/fwd.fish $(DESTDIR)$(FISH_DIR)/fwd.fish
@@ -205,7 +206,8 @@ install: $(BUILD)/fwd ## install into DESTDIR and PREFIX (/usr/local)
 	install -m644 $(wildcard $(DOCS)) $(DESTDIR)$(DOCDIR)
 
 uninstall: ## remove what install put there
-	rm -f $(DESTDIR)$(BINDIR)/fwd $(DESTDIR)$(MANDIR)/man1/fwd.1 $(DESTDIR)$(BASH_DIR)/fwd \
+	rm -f $(DESTDIR)$(BINDIR)/fwd $(DESTDIR)$(MANDIR)/man1/fwd.1 \
+		$(DESTDIR)$(MANDIR)/man1/fwd-ctl.1 $(DESTDIR)$(BASH_DIR)/fwd \
 		$(DESTDIR)$(ZSH_DIR)/_fwd $(DESTDIR)$(FISH_DIR)/fwd.fish
 	rm -rf $(DESTDIR)$(DOCDIR)
 
@@ -215,10 +217,10 @@ dist: ## fwd-VERSION.tar.gz of what is committed
 	$(call say,DIST,$(BUILD)/fwd-$(VERSION).tar.gz)
 
 # ---------------------------------------------------------------- the rest
-man-check: ## lint and render the manual
+man-check: ## lint and render the manuals
 	$(Q)tests/deps man
-	$(Q)mandoc -Tlint -W warning docs/fwd.1
-	$(call say,MAN,"docs/fwd.1")
+	$(Q)mandoc -Tlint -W warning docs/fwd.1 docs/fwd-ctl.1
+	$(call say,MAN,"docs/fwd.1 docs/fwd-ctl.1")
 
 clean: ## remove what was built
 	rm -rf build build-*

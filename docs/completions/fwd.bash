@@ -15,7 +15,7 @@ _fwd_first_operand() {
   for ((i = 1; i < COMP_CWORD; i++)); do
     case ${COMP_WORDS[i]} in
     --) echo $((i + 1)) && return ;;
-    = | -t | -u | -P | -l | --tcp-ports | --udp-ports | --pid | --log-file | --log-size | --netns | --source | \
+    = | -t | -u | -c | -P | -l | --control | --listen-fd | --tcp-ports | --udp-ports | --pid | --log-file | --log-size | --netns | --source | \
       --engine | --threads | --max-flows | --connect-timeout | --half-closed-timeout | \
       --udp-timeout | --ready-fd | --exit-fd)
       # Readline makes a word of '=', too.
@@ -35,6 +35,15 @@ _fwd() {
 
   if ((first == 1 && COMP_CWORD > 1)) && [[ ${COMP_WORDS[1]} == install-podman ]]; then
     mapfile -t COMPREPLY < <(compgen -W '--undo --dry-run -h --help' -- "$cur")
+    return
+  fi
+  if ((first == 1 && COMP_CWORD > 1)) && [[ ${COMP_WORDS[1]} == ctl ]]; then
+    case $COMP_CWORD in
+    2) mapfile -t COMPREPLY < <(compgen -f -- "$cur") ;;
+    3) mapfile -t COMPREPLY < <(compgen -W 'list add delete stats flows' -- "$cur") ;;
+    *) mapfile -t COMPREPLY < <(compgen -W '-t --tcp-ports -u --udp-ports --drop --json
+        --format=prometheus -h --help' -- "$cur") ;;
+    esac
     return
   fi
   if ((first < COMP_CWORD)); then
@@ -58,17 +67,17 @@ _fwd() {
   --source) mapfile -t COMPREPLY < <(compgen -W 'keep require off' -- "$cur") ;;
   --engine) mapfile -t COMPREPLY < <(compgen -W 'io_uring epoll' -- "$cur") ;;
   --netns) mapfile -t COMPREPLY < <(compgen -W "$(_fwd_netns)" -- "$cur"; compgen -f -- "$cur") ;;
-  -P | --pid | -l | --log-file) mapfile -t COMPREPLY < <(compgen -f -- "$cur") ;;
+  -c | --control | -P | --pid | -l | --log-file) mapfile -t COMPREPLY < <(compgen -f -- "$cur") ;;
   --log-size | --threads | --max-flows | --connect-timeout | --half-closed-timeout | \
-    --udp-timeout | --ready-fd | --exit-fd) ;;
+    --udp-timeout | --listen-fd | --ready-fd | --exit-fd) ;;
   *)
     if [[ $cur == -* ]]; then
-      mapfile -t COMPREPLY < <(compgen -W '-t --tcp-ports -u --udp-ports --netns -4 --ipv4-only -6 --ipv6-only
+      mapfile -t COMPREPLY < <(compgen -W '-t --tcp-ports -u --udp-ports --netns -c --control --listen-fd -4 --ipv4-only -6 --ipv6-only
         --freebind --host-lo-to-ns-lo --source --engine --threads --max-flows --connect-timeout
         --half-closed-timeout --udp-timeout -f --foreground --ready-fd --exit-fd -P --pid -l --log-file --log-size -q --quiet
         -d --debug --version -h --help' -- "$cur")
     else
-      mapfile -t COMPREPLY < <(compgen -W install-podman -- "$cur"; compgen -c -- "$cur")
+      mapfile -t COMPREPLY < <(compgen -W 'ctl install-podman' -- "$cur"; compgen -c -- "$cur")
     fi
     ;;
   esac
