@@ -72,7 +72,7 @@ deps: ## install what building needs
 	$(Q)tests/deps build
 
 deps-dev: ## install what testing, checking and measuring need, too
-	$(Q)tests/deps build test demo namespaces fuzz lint man bench
+	$(Q)tests/deps build test podman demo namespaces fuzz lint man bench
 
 demo: ## see it work: two hosts, a rootless container, nginx in it
 	$(Q)tests/deps build demo namespaces
@@ -80,10 +80,10 @@ demo: ## see it work: two hosts, a rootless container, nginx in it
 	$(Q)BUILD=$(BUILD) tests/demo.sh
 
 # ---------------------------------------------------------------- tests
-tests: $(BUILD)/fwd $(UNIT) $(INTEG) $(PROBES) ## build every test
+tests: $(BUILD)/fwd $(UNIT) $(INTEG) $(PROBES) $(BUILD)/tests/podman/peer ## build every test
 
 check: ## install what is missing, build, run every test
-	$(Q)tests/deps build test namespaces
+	$(Q)tests/deps build test podman namespaces
 	$(Q)$(MAKE) --no-print-directory tests
 	$(Q)BUILD=$(BUILD) tests/run
 
@@ -98,6 +98,10 @@ $(BUILD)/tests/integ/test_%: $(BUILD)/tests/integ/test_%.o $(HELP_OBJ) $(BUILD)/
 $(BUILD)/tests/kernel/%: $(BUILD)/tests/kernel/%.o
 	$(call say,LD,$@)
 	$(Q)$(CC) $(CFLAGS) $(HARDEN_LD) $(LDFLAGS) -o $@ $^ $(LDLIBS)
+
+$(BUILD)/tests/podman/peer: $(BUILD)/tests/podman/peer.o
+	$(call say,LD,$@)
+	$(Q)$(CC) $(CFLAGS) $(HARDEN_LD) $(LDFLAGS) -o $@ $^
 
 # The same suite, built and run with a sanitizer. LIMIT: everything is slower.
 # Criterion leaks a little itself.
@@ -193,7 +197,7 @@ cppcheck: ## cppcheck
 BASH_DIR := $(DATADIR)/bash-completion/completions
 ZSH_DIR  := $(DATADIR)/zsh/site-functions
 FISH_DIR := $(DATADIR)/fish/vendor_completions.d
-DOCS     := README.md CHANGELOG.md LICENSE docs/design.md docs/benchmarks.md
+DOCS     := README.md CHANGELOG.md LICENSE docs/design.md docs/benchmarks.md docs/podman.md
 
 install: $(BUILD)/fwd ## install into DESTDIR and PREFIX (/usr/local)
 	install -Dm755 $(BUILD)/fwd $(DESTDIR)$(BINDIR)/fwd
