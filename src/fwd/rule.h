@@ -35,7 +35,7 @@ struct rules {
 };
 
 /* Enough for rule_str() of any rule. */
-#define RULE_STRLEN 192
+#define RULE_STRLEN 224
 
 /* "tcp" or "udp". */
 const char *proto_str(enum proto proto);
