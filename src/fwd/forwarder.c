@@ -284,8 +284,8 @@ static int forwarder_workers(struct forwarder *f, struct err *err)
 	if (f->shared.udp && udppairs_init(&f->shared.pairs, f->shared.max_flows + 1024) < 0)
 		return err_sys(err, ENOMEM, "workers");
 	while (ret == 0 && f->n_workers < f->n_threads) {
-		ret = worker_start(&f->shared, f->n_workers, f->agent.channels[f->n_workers],
-				   &f->workers[f->n_workers], err);
+		ret = worker_start(&f->shared, f->n_workers, &f->agent, &f->workers[f->n_workers],
+				   err);
 		f->n_workers += ret == 0;
 	}
 	return ret;

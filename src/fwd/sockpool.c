@@ -10,6 +10,7 @@
 #include <sys/socket.h>
 
 #include "ns/agent.h"
+#include "ns/errand.h"
 #include "util.h"
 
 #define SOCKPOOL_LOW	 (SOCKPOOL_MAX - AGENT_BATCH) /* at this many left, ask for more */
@@ -19,9 +20,9 @@ _Static_assert((int)AGENT_V4 == (int)ADDR_V4 && (int)AGENT_V6 == (int)ADDR_V6 &&
 		       (int)AGENT_TCP == (int)SOCKPOOL_TCP && (int)AGENT_UDP == (int)SOCKPOOL_UDP,
 	       "families and kinds have one number");
 
-void sockpool_init(struct sockpool *p, int channel)
+void sockpool_init(struct sockpool *p, int channel, int errands)
 {
-	*p = (struct sockpool){ .channel = channel };
+	*p = (struct sockpool){ .channel = channel, .errands = errands };
 }
 
 void sockpool_fini(struct sockpool *p)
@@ -141,10 +142,16 @@ int sockpool_get_now(struct sockpool *p, enum sockpool_kind kind, enum addr_fami
 	return fd >= 0 ? fd : ret < 0 ? ret : fd;
 }
 
-int sockpool_netlink(const struct sockpool *p, enum sockpool_netlink which)
+int sockpool_bind(const struct sockpool *p, int fd, const struct sockaddr *sa, socklen_t len)
 {
-	struct agent_request req = { .kind = which == SOCKPOOL_ROUTE ? AGENT_ROUTE : AGENT_DIAG,
-				     .n = 1 };
+	if (bind(fd, sa, len) == 0)
+		return 0;
+	return errno == EACCES ? errand_bind(p->errands, fd, sa, len) : -errno;
+}
+
+int sockpool_diag(const struct sockpool *p)
+{
+	struct agent_request req = { .kind = AGENT_DIAG, .n = 1 };
 	struct agent_answer a;
 	int fd[AGENT_BATCH] = { -1 }, n;
 

@@ -8,6 +8,7 @@
  */
 
 #include <stdbool.h>
+#include <sys/socket.h>
 
 #include "fwd/addr.h"
 
@@ -23,10 +24,11 @@ enum sockpool_kind { SOCKPOOL_TCP, SOCKPOOL_UDP, SOCKPOOL_KINDS };
 
 struct sockpool {
 	int channel; /* not owned */
+	int errands; /* errand.h; not owned */
 	struct sockpool_family family[SOCKPOOL_KINDS][ADDR_FAMILIES];
 };
 
-void sockpool_init(struct sockpool *p, int channel);
+void sockpool_init(struct sockpool *p, int channel, int errands);
 void sockpool_fini(struct sockpool *p);
 
 /* Ask for a batch of @kind where there is nothing. */
@@ -48,10 +50,14 @@ int sockpool_receive(struct sockpool *p);
 /* As sockpool_get(), but wait for one if need be, some milliseconds at most. */
 int sockpool_get_now(struct sockpool *p, enum sockpool_kind kind, enum addr_family family);
 
-enum sockpool_netlink { SOCKPOOL_ROUTE, SOCKPOOL_DIAG };
+/*
+ * bind(2) of a socket from the pool. Where the port is one that needs privileges, the
+ * agent does it: then this waits for it. 0 or -errno.
+ */
+int sockpool_bind(const struct sockpool *p, int fd, const struct sockaddr *sa, socklen_t len);
 
 /*
- * A netlink socket in the container's namespace, the caller's: NETLINK_ROUTE or
- * NETLINK_SOCK_DIAG. Waits. To be called before anything else was asked for. -errno.
+ * A NETLINK_SOCK_DIAG socket in the container's namespace, the caller's. Waits. To be
+ * called before anything else was asked for. -errno.
  */
-int sockpool_netlink(const struct sockpool *p, enum sockpool_netlink which);
+int sockpool_diag(const struct sockpool *p);

@@ -375,7 +375,7 @@ static int tcp_connect(int fd, const struct source_try *try)
 	return errno == EALREADY ? EINPROGRESS : errno;
 }
 
-static int tcp_bind(int fd, const struct source_try *try)
+static int tcp_bind(const struct tcp *t, int fd, const struct source_try *try)
 {
 	struct sockaddr_storage sa;
 	socklen_t len;
@@ -387,7 +387,7 @@ static int tcp_bind(int fd, const struct source_try *try)
 	/* Without a port: choose it at connect, where only the 4-tuple must be free. */
 	if (try->source.port == 0)
 		setsockopt(fd, IPPROTO_IP, IP_BIND_ADDRESS_NO_PORT, &one, sizeof(one));
-	return bind(fd, (struct sockaddr *)&sa, len) == 0 ? 0 : errno;
+	return -sockpool_bind(t->sockets, fd, (struct sockaddr *)&sa, len);
 }
 
 /* Make one try, with a socket from the pool: 0, EINPROGRESS, EAGAIN (no socket yet), errno. */
@@ -397,7 +397,7 @@ static int tcp_try(struct tcp *t, struct flow *f, const struct source_try *try)
 
 	if (fd < 0)
 		return -fd;
-	code = tcp_bind(fd, try);
+	code = tcp_bind(t, fd, try);
 	if (code == 0)
 		code = tcp_connect(fd, try);
 	if (code == EINPROGRESS)

@@ -292,19 +292,20 @@ static int udp_route(struct udp *u, struct udp_session *s, const struct source_t
 	return -ret;
 }
 
-static int udp_connect(int fd, const struct source_try *try)
+static int udp_connect(const struct udp *u, int fd, const struct source_try *try)
 {
 	struct sockaddr_storage sa;
 	socklen_t len;
-	int zero = 0;
+	int zero = 0, ret;
 
 	/* Any port must be one that nobody has, not even to share. */
 	if (!try->bind || try->source.port == 0)
 		setsockopt(fd, SOL_SOCKET, SO_REUSEADDR, &zero, sizeof(zero));
 	if (try->bind) {
 		len = addr_to_sockaddr(&try->source, &sa);
-		if (bind(fd, (struct sockaddr *)&sa, len) != 0)
-			return errno;
+		ret = sockpool_bind(u->tcp->sockets, fd, (struct sockaddr *)&sa, len);
+		if (ret < 0)
+			return -ret;
 	}
 	len = addr_to_sockaddr(&try->target, &sa);
 	return connect(fd, (struct sockaddr *)&sa, len) == 0 ? 0 : errno;
@@ -334,7 +335,7 @@ static int udp_try_socket(struct udp *u, struct udp_session *s, const struct sou
 
 	code = udp_pair(u, s, try) ? udp_route(u, s, try) : EADDRINUSE;
 	if (code == 0)
-		code = udp_connect(fd, try);
+		code = udp_connect(u, fd, try);
 	/* The port that the kernel chose may be the target's: it would talk to itself. */
 	if (code == 0 && try->may_meet_itself &&
 	    getsockname(fd, (struct sockaddr *)&sa, &len) == 0 && addr_from_sockaddr(&sa, &own) &&
@@ -641,7 +642,7 @@ void udp_retarget(struct udp *u, const uint32_t ifindex[ADDR_FAMILIES])
 
 static int udp_init_netlink(struct udp *u, uint32_t metric, struct err *err)
 {
-	int fd = sockpool_netlink(u->tcp->sockets, SOCKPOOL_DIAG);
+	int fd = sockpool_diag(u->tcp->sockets);
 	int ret = 0;
 
 	/* Without it, the client's family is the only one. */
@@ -649,10 +650,7 @@ static int udp_init_netlink(struct udp *u, uint32_t metric, struct err *err)
 		ret = udpfamily_init(&u->family, fd, u->tcp->rules->max, err);
 	if (ret < 0 || u->table == 0)
 		return ret;
-	fd = sockpool_netlink(u->tcp->sockets, SOCKPOOL_ROUTE);
-	if (fd < 0)
-		return err_sys(err, -fd, "netlink socket in the namespace");
-	return udproutes_init(&u->routes, fd, metric, u->max, err);
+	return udproutes_init(&u->routes, u->tcp->sockets->errands, metric, u->max, err);
 }
 
 int udp_init(struct udp *u, struct loop *loop, const struct conf *conf, struct stats *stats,

@@ -19,15 +19,13 @@
 #include "fwd/hash.h"
 #include "nl/route.h"
 #include "ns/attach.h"
+#include "ns/errand.h"
 
 #define UDPROUTE_LO 1u /* ifindex of lo, in every namespace */
 
-int udproutes_init(struct udproutes *r, int fd, uint32_t metric, uint32_t max, struct err *err)
+int udproutes_init(struct udproutes *r, int errands, uint32_t metric, uint32_t max, struct err *err)
 {
-	int ret = nl_adopt(&r->nl, fd, err);
-
-	if (ret < 0)
-		return ret;
+	r->errands = errands;
 	r->open = true;
 	r->metric = metric;
 	r->max = max;
@@ -44,8 +42,6 @@ int udproutes_init(struct udproutes *r, int fd, uint32_t metric, uint32_t max, s
 
 void udproutes_fini(struct udproutes *r)
 {
-	if (r->open)
-		nl_close(&r->nl);
 	r->open = false;
 	free(r->v);
 	free(r->hash);
@@ -74,24 +70,21 @@ static struct nl_ip udproute_ip(const struct addr *a, bool host)
 	return ip;
 }
 
-/* Add or delete the routes of one client. */
-static int udproute_change(struct udproutes *r, const struct udproute *p, bool add, struct err *err)
+/* Add or delete the routes of one client. 0 or -errno. */
+static int udproute_change(const struct udproutes *r, const struct udproute *p, bool add)
 {
-	struct nl_route route = { .dst = udproute_ip(&p->client, true),
-				  .src = udproute_ip(&p->source, false),
-				  .table = p->table,
-				  .protocol = ATTACH_PROTOCOL };
-	int ret = 0;
+	struct nl_route route[2] = { { .dst = udproute_ip(&p->client, true),
+				       .src = udproute_ip(&p->source, false),
+				       .table = p->table,
+				       .protocol = ATTACH_PROTOCOL,
+				       .oif = UDPROUTE_LO,
+				       .metric = 2 * r->metric } };
+	bool both = p->ifindex != UDPROUTE_LO && p->ifindex != 0;
 
-	for (int i = 0; ret == 0 && i < 2; i++) {
-		route.oif = i == 0 ? UDPROUTE_LO : p->ifindex;
-		route.metric = 2 * r->metric + (uint32_t)i;
-		if (i == 1 && (p->ifindex == UDPROUTE_LO || p->ifindex == 0))
-			break;
-		ret = add ? nl_route_add(&r->nl, &route, NULL, err)
-			  : nl_route_del(&r->nl, &route, NULL, err);
-	}
-	return ret;
+	route[1] = route[0];
+	route[1].oif = p->ifindex;
+	route[1].metric++;
+	return errand_routes(r->errands, route, both ? 2 : 1, add);
 }
 
 static uint32_t udproute_slot(struct udproutes *r)
@@ -113,7 +106,6 @@ int udproutes_get(struct udproutes *r, const struct udproute_key *key, uint32_t 
 			      .table = key->table,
 			      .ifindex = key->ifindex };
 	uint32_t *bucket = udproute_bucket(r, &p.client, p.table), i;
-	struct err ignored;
 	int ret;
 
 	for (i = *bucket; i != UDPROUTE_NONE; i = r->v[i].chain)
@@ -123,12 +115,11 @@ int udproutes_get(struct udproutes *r, const struct udproute_key *key, uint32_t 
 		i = udproute_slot(r);
 		if (i == UDPROUTE_NONE)
 			return err_set(err, ENOSPC, "too many UDP clients");
-		ret = udproute_change(r, &p, true, err);
+		ret = udproute_change(r, &p, true);
 		if (ret < 0) {
-			udproute_change(r, &p, false, &ignored); /* the first of the two */
 			r->v[i].chain = r->free;
 			r->free = i;
-			return ret;
+			return err_sys(err, -ret, "route of a UDP client");
 		}
 		r->v[i] = p;
 		r->v[i].chain = *bucket;
@@ -142,12 +133,11 @@ int udproutes_get(struct udproutes *r, const struct udproute_key *key, uint32_t 
 void udproutes_put(struct udproutes *r, uint32_t route)
 {
 	struct udproute *p = &r->v[route];
-	struct err ignored;
 	uint32_t *link;
 
 	if (--p->users > 0)
 		return;
-	udproute_change(r, p, false, &ignored);
+	udproute_change(r, p, false);
 	for (link = udproute_bucket(r, &p->client, p->table); *link != route;
 	     link = &r->v[*link].chain)
 		;

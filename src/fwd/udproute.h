@@ -12,7 +12,6 @@
 
 #include "err.h"
 #include "fwd/addr.h"
-#include "nl/nl.h"
 
 #define UDPROUTE_NONE UINT32_MAX
 
@@ -26,7 +25,7 @@ struct udproute {
 };
 
 struct udproutes {
-	struct nl nl; /* in the container */
+	int errands; /* to the agent, who makes the routes; not owned */
 	bool open;
 	uint32_t metric;
 	struct udproute *v;
@@ -36,8 +35,9 @@ struct udproutes {
 	uint64_t hash_key;
 };
 
-/* Takes @fd, a NETLINK_ROUTE socket in the container, also on failure. 0 or -errno with @err. */
-int udproutes_init(struct udproutes *r, int fd, uint32_t metric, uint32_t max, struct err *err);
+/* Routes are made by @errands (ns/errand.h). 0 or -errno with @err. */
+int udproutes_init(struct udproutes *r, int errands, uint32_t metric, uint32_t max,
+		   struct err *err);
 void udproutes_fini(struct udproutes *r);
 
 /* A route that a session wants. */

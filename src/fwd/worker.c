@@ -83,6 +83,7 @@ struct worker {
 	struct worker_shared *shared;
 	unsigned index;
 	int agent_channel; /* not owned */
+	int agent_errands; /* not owned */
 	pthread_t thread;
 	sem_t ready;
 	int start_code; /* 0 or -errno, once @ready */
@@ -648,7 +649,7 @@ static int worker_init(struct worker *w, struct err *err)
 		ret = w->loop.ops->init(&w->loop, err);
 	if (ret < 0)
 		return ret;
-	sockpool_init(&w->sockets, w->agent_channel);
+	sockpool_init(&w->sockets, w->agent_channel, w->agent_errands);
 	w->tcp.sockets = &w->sockets;
 	w->tcp.rules = s->rules;
 	w->tcp.n_flows = &s->n_flows;
@@ -707,7 +708,7 @@ void worker_free(struct worker *w)
 	free(w);
 }
 
-int worker_start(struct worker_shared *shared, unsigned index, int agent_channel,
+int worker_start(struct worker_shared *shared, unsigned index, const struct agent *agent,
 		 struct worker **ret, struct err *err)
 {
 	struct worker *w = calloc(1, sizeof(*w));
@@ -717,7 +718,8 @@ int worker_start(struct worker_shared *shared, unsigned index, int agent_channel
 		return err_sys(err, ENOMEM, "worker");
 	w->shared = shared;
 	w->index = index;
-	w->agent_channel = agent_channel;
+	w->agent_channel = agent->channels[index];
+	w->agent_errands = agent->errands[index];
 	pthread_mutex_init(&w->mailbox.lock, NULL);
 	sem_init(&w->ready, 0, 0);
 	w->mailbox.event = eventfd(0, EFD_CLOEXEC | EFD_NONBLOCK);

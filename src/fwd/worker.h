@@ -18,6 +18,7 @@
 #include "fwd/stats.h"
 #include "fwd/tcp.h"
 #include "fwd/udp.h"
+#include "ns/agent.h"
 
 #define WORKER_MAX 64u /* workers */
 
@@ -43,11 +44,10 @@ struct worker_shared {
 };
 
 /*
- * Start worker number @index and wait until it is ready. It takes sockets from
- * @agent_channel, which it does not own. @shared outlives it. 0 or -errno
- * with @err.
+ * Start worker number @index and wait until it is ready. It takes sockets from its
+ * channel of @agent. That and @shared outlive it. 0 or -errno with @err.
  */
-int worker_start(struct worker_shared *shared, unsigned index, int agent_channel,
+int worker_start(struct worker_shared *shared, unsigned index, const struct agent *agent,
 		 struct worker **ret, struct err *err);
 
 /*

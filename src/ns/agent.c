@@ -25,6 +25,7 @@
 #include <sys/wait.h>
 
 #include "ns/attach.h"
+#include "ns/errand.h"
 #include "util.h"
 
 #define AGENT_STOP_MS  1000
@@ -80,7 +81,7 @@ static int agent_send_fds(int sock, const void *data, size_t len, const int *fds
 
 struct agent_child {
 	int control;
-	const int *channels;
+	const int *channels; /* @n_channels, then as many for errands */
 	unsigned n_channels;
 	const struct attach_ports *udp;
 	unsigned n_udp;
@@ -119,11 +120,10 @@ static int agent_open(enum agent_kind kind, enum agent_family family)
 	} kinds[] = {
 		[AGENT_TCP] = { SOCK_STREAM, 0 },
 		[AGENT_UDP] = { SOCK_DGRAM, 0 },
-		[AGENT_ROUTE] = { SOCK_RAW, NETLINK_ROUTE },
 		[AGENT_DIAG] = { SOCK_RAW, NETLINK_SOCK_DIAG },
 	};
 	_Static_assert(ARRAY_SIZE(kinds) == AGENT_KINDS, "a row for each kind");
-	int af = kind >= AGENT_ROUTE ? AF_NETLINK : family == AGENT_V4 ? AF_INET : AF_INET6;
+	int af = kind == AGENT_DIAG ? AF_NETLINK : family == AGENT_V4 ? AF_INET : AF_INET6;
 
 	return socket(af, kinds[kind].type | SOCK_NONBLOCK | SOCK_CLOEXEC, kinds[kind].protocol);
 }
@@ -141,7 +141,7 @@ static int agent_socket(const struct agent_child *c, enum agent_kind kind, enum 
 		agent_tune_tcp(fd);
 	else if (kind == AGENT_UDP)
 		agent_tune_udp(fd);
-	if (!c->attach.transparent || kind >= AGENT_ROUTE)
+	if (!c->attach.transparent || kind == AGENT_DIAG)
 		return fd;
 	setsockopt(fd, SOL_SOCKET, SO_REUSEADDR, &one, sizeof(one));
 	if (setsockopt(fd, SOL_SOCKET, SO_MARK, &mark, sizeof(mark)) != 0 ||
@@ -252,10 +252,21 @@ static bool agent_obey(struct agent_child *c)
 	return agent_send_fds(c->control, &m, sizeof(m), NULL, 0) == 0;
 }
 
+/* Channel @i of all is readable. False when nobody is there any more. */
+static bool agent_on_channel(struct agent_child *c, unsigned i)
+{
+	const struct errand_limits limits = { .protocol = ATTACH_PROTOCOL,
+					      .table = attach_udp_table(&c->attach),
+					      .n_tables = c->attach.udp ? ATTACH_UDP_TABLES : 0 };
+
+	return i < c->n_channels ? agent_serve(c, c->channels[i])
+				 : errand_serve(c->channels[i], &c->attach.nl, &limits);
+}
+
 static void agent_run(struct agent_child *c)
 {
-	struct pollfd *p = calloc(c->n_channels + 2, sizeof(*p));
-	unsigned n = c->n_channels;
+	unsigned n = 2 * c->n_channels;
+	struct pollfd *p = calloc(n + 2, sizeof(*p));
 
 	if (!p)
 		return;
@@ -267,7 +278,7 @@ static void agent_run(struct agent_child *c)
 		if (p[n + 1].revents && !agent_obey(c))
 			break;
 		for (unsigned i = 0; i < n; i++)
-			if (p[i].revents && !agent_serve(c, p[i].fd))
+			if (p[i].revents && !agent_on_channel(c, i))
 				p[i].fd = -1;
 		if (p[n].revents) {
 			nl_drain(&c->monitor);
@@ -290,7 +301,7 @@ static void agent_close_others(int *keep, unsigned n_keep)
 
 static void agent_isolate(const struct agent_child *c, const struct ns_target *t)
 {
-	int *keep = calloc(c->n_channels + 3, sizeof(*keep));
+	int *keep = calloc(2 * c->n_channels + 3, sizeof(*keep));
 	unsigned n = 0;
 	sigset_t all;
 
@@ -301,7 +312,7 @@ static void agent_isolate(const struct agent_child *c, const struct ns_target *t
 	/* It ends by its control socket alone, so that it always cleans up. */
 	sigfillset(&all);
 	sigprocmask(SIG_BLOCK, &all, NULL);
-	for (unsigned i = 0; i < c->n_channels; i++)
+	for (unsigned i = 0; i < 2 * c->n_channels; i++)
 		keep[n++] = c->channels[i];
 	keep[n++] = c->control;
 	keep[n++] = t->net_fd;
@@ -461,18 +472,23 @@ static int agent_wait_ready(struct agent *a, struct err *err)
 static int agent_open_channels(struct agent *a, int *theirs, struct err *err)
 {
 	for (unsigned i = 0; i < a->n_channels; i++) {
-		int pair[2];
+		int pair[2], ret;
 
 		if (socketpair(AF_UNIX, SOCK_SEQPACKET | SOCK_CLOEXEC | SOCK_NONBLOCK, 0, pair) !=
 		    0)
 			return err_sys(err, errno, "socketpair");
 		a->channels[i] = pair[0];
 		theirs[i] = pair[1];
+		ret = errand_channel(pair, err);
+		if (ret < 0)
+			return ret;
+		a->errands[i] = pair[0];
+		theirs[a->n_channels + i] = pair[1];
 	}
 	return 0;
 }
 
-/* @theirs has room for @a->n_channels and, last, the control socket. */
+/* @theirs has room for two for each channel and, last, the control socket. */
 static int agent_fork(struct agent *a, const struct ns_target *target, int *theirs,
 		      const struct attach_ports *udp, unsigned n_udp, struct err *err)
 {
@@ -484,12 +500,12 @@ static int agent_fork(struct agent *a, const struct ns_target *target, int *thei
 	if (socketpair(AF_UNIX, SOCK_SEQPACKET | SOCK_CLOEXEC, 0, pair) != 0)
 		return err_sys(err, errno, "socketpair");
 	a->control = pair[0];
-	theirs[a->n_channels] = pair[1];
+	theirs[2 * a->n_channels] = pair[1];
 	a->pid = fork();
 	if (a->pid < 0)
 		return err_sys(err, errno, "fork");
 	if (a->pid == 0) {
-		struct agent_child c = { .control = theirs[a->n_channels],
+		struct agent_child c = { .control = theirs[2 * a->n_channels],
 					 .channels = theirs,
 					 .n_channels = a->n_channels,
 					 .udp = udp,
@@ -505,22 +521,24 @@ static int agent_fork(struct agent *a, const struct ns_target *target, int *thei
 int agent_start(struct agent *a, const struct ns_target *target, unsigned n_channels,
 		const struct attach_ports *udp, unsigned n_udp, struct err *err)
 {
-	int *theirs = malloc((n_channels + 1) * sizeof(*theirs));
+	int *theirs = malloc((2 * n_channels + 1) * sizeof(*theirs));
 	int ret;
 
 	*a = (struct agent){ .control = -1, .diag = -1, .n_channels = n_channels };
 	a->channels = malloc(n_channels * sizeof(*a->channels));
-	if (!theirs || !a->channels) {
+	a->errands = malloc(n_channels * sizeof(*a->errands));
+	if (!theirs || !a->channels || !a->errands) {
 		free(theirs);
 		free(a->channels);
+		free(a->errands);
 		return err_sys(err, ENOMEM, "agent");
 	}
 	for (unsigned i = 0; i < n_channels; i++)
-		a->channels[i] = theirs[i] = -1;
-	theirs[n_channels] = -1;
+		a->channels[i] = a->errands[i] = theirs[i] = theirs[n_channels + i] = -1;
+	theirs[2 * n_channels] = -1;
 
 	ret = agent_fork(a, target, theirs, udp, n_udp, err);
-	for (unsigned i = 0; i <= n_channels; i++)
+	for (unsigned i = 0; i <= 2 * n_channels; i++)
 		close_fd(&theirs[i]);
 	free(theirs);
 	if (ret == 0)
@@ -534,10 +552,13 @@ void agent_stop(struct agent *a)
 {
 	uint64_t deadline = now_ns() + AGENT_STOP_MS * 1000000ull;
 
-	for (unsigned i = 0; i < a->n_channels; i++)
+	for (unsigned i = 0; i < a->n_channels; i++) {
 		close_fd(&a->channels[i]);
+		close_fd(&a->errands[i]);
+	}
 	free(a->channels);
-	a->channels = NULL;
+	free(a->errands);
+	a->channels = a->errands = NULL;
 	a->n_channels = 0;
 	close_fd(&a->diag);
 	if (a->control >= 0) {

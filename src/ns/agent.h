@@ -4,9 +4,9 @@
 /*
  * The agent: a small single-threaded child process inside the container's
  * namespaces. It makes the namespace ready (attach.h), then hands out sockets
- * that belong there, and says when the container's addresses change. Everything
- * else happens outside: the receiver of such a socket may bind and connect it
- * without ever entering the namespace.
+ * that belong there, runs errands (errand.h), and says when the container's
+ * addresses change. Everything else happens outside: the receiver of such a socket
+ * may bind and connect it without ever entering the namespace.
  *
  * It ends, and undoes what it did, when the other end of its control socket is
  * closed, however that came to be.
@@ -27,8 +27,7 @@ enum agent_family { AGENT_V4, AGENT_V6, AGENT_FAMILIES };
 enum agent_kind {
 	AGENT_TCP,
 	AGENT_UDP,
-	AGENT_ROUTE, /* NETLINK_ROUTE; the family does not matter */
-	AGENT_DIAG,  /* NETLINK_SOCK_DIAG, likewise */
+	AGENT_DIAG, /* NETLINK_SOCK_DIAG; the family does not matter */
 	AGENT_KINDS
 };
 
@@ -64,6 +63,7 @@ struct agent {
 	int diag;    /* a NETLINK_SOCK_DIAG socket in the namespace; owned; -1 if refused */
 
 	int *channels; /* one for each worker, SOCK_SEQPACKET; owned */
+	int *errands;  /* likewise, for errand_*(); owned */
 	unsigned n_channels;
 	uint32_t n_orders; /* given to it so far */
 	bool news;	   /* @state is new; the reader clears it */

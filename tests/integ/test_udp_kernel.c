@@ -7,6 +7,8 @@
 #include <errno.h>
 #include <linux/netlink.h>
 #include <net/if.h>
+#include <poll.h>
+#include <signal.h>
 #include <stdio.h>
 #include <stdlib.h>
 #include <string.h>
@@ -15,6 +17,8 @@
 
 #include "fwd/udpfamily.h"
 #include "fwd/udproute.h"
+#include "ns/attach.h"
+#include "ns/errand.h"
 #include "userns.h"
 #include "util.h"
 
@@ -59,6 +63,44 @@ static struct addr addr_of(const char *ip)
 
 static struct udproutes routes;
 static unsigned dev; /* eth0, which has 198.18.99.2 and fd00:99::2 */
+static int errands[2];
+static pid_t server; /* of errands */
+
+/* Make routes as the agent does, until nobody asks any more. */
+static _Noreturn void serve_errands(void)
+{
+	const struct errand_limits limits = { .protocol = ATTACH_PROTOCOL,
+					      .table = TEST_TABLE,
+					      .n_tables = 1 };
+	struct pollfd p = { .fd = errands[1], .events = POLLIN };
+	struct nl nl;
+
+	close(errands[0]);
+	if (nl_open(&nl, NETLINK_ROUTE, 0, &err) < 0)
+		_exit(1);
+	while (poll(&p, 1, -1) > 0 && errand_serve(errands[1], &nl, &limits))
+		;
+	_exit(0);
+}
+
+static void start_errands(void)
+{
+	cr_assert_eq(errand_channel(errands, &err), 0, "%s", err.text);
+	server = fork();
+	cr_assert_geq(server, 0);
+	if (server == 0)
+		serve_errands();
+	close(errands[1]);
+}
+
+/* One session less; when this returns, the agent has done what is to be done. */
+static void put(uint32_t route)
+{
+	const struct nl_route none = { 0 };
+
+	udproutes_put(&routes, route);
+	cr_assert_eq(errand_routes(errands[0], &none, 0, true), 0);
+}
 
 static void routes_up(void)
 {
@@ -69,14 +111,15 @@ static void routes_up(void)
 	    "ip addr add 198.18.99.3/24 dev eth0 && "
 	    "ip addr add fd00:99::2/64 dev eth0 nodad && ip addr add fd00:99::3/64 dev eth0 nodad");
 	dev = if_nametoindex("eth0");
-	cr_assert_eq(
-		udproutes_init(&routes, netlink_socket(NETLINK_ROUTE), TEST_METRIC, TEST_MAX, &err),
-		0, "%s", err.text);
+	start_errands();
+	cr_assert_eq(udproutes_init(&routes, errands[0], TEST_METRIC, TEST_MAX, &err), 0, "%s",
+		     err.text);
 }
 
 static void routes_down(void)
 {
 	udproutes_fini(&routes);
+	close(errands[0]);
 }
 
 #define ROUTE_TEST(name) Test(udproute, name, .init = routes_up, .fini = routes_down, .timeout = 60)
@@ -131,7 +174,7 @@ ROUTE_TEST(client_gets_two_routes)
 		cr_expect(strstr(table(), lo) && strstr(table(), eth) && strstr(table(), src), "%s",
 			  table());
 		cr_expect_eq(table_lines(), 2, "%s", table());
-		udproutes_put(&routes, r);
+		put(r);
 		cr_expect_str_eq(table(), "");
 	}
 }
@@ -144,7 +187,7 @@ ROUTE_TEST(without_a_device_there_is_one_route)
 
 		cr_assert_eq(get("198.18.1.2", "198.18.99.2", ifindex, &r), 0, "%s", err.text);
 		cr_expect_eq(table_lines(), 1, "%s", table());
-		udproutes_put(&routes, r);
+		put(r);
 		cr_expect_str_eq(table(), "");
 	}
 }
@@ -160,12 +203,12 @@ ROUTE_TEST(routes_go_with_the_last_session)
 	cr_expect_eq(r[0], r[2]);
 	cr_expect_neq(r[0], other);
 	cr_expect_eq(table_lines(), 4, "%s", table());
-	udproutes_put(&routes, r[0]);
-	udproutes_put(&routes, r[1]);
+	put(r[0]);
+	put(r[1]);
 	cr_expect_eq(table_lines(), 4, "%s", table());
-	udproutes_put(&routes, r[2]);
+	put(r[2]);
 	cr_expect(table_lines() == 2 && strstr(table(), "198.18.1.3"), "%s", table());
-	udproutes_put(&routes, other);
+	put(other);
 	cr_expect_str_eq(table(), "");
 }
 
@@ -181,8 +224,8 @@ ROUTE_TEST(full_table_refuses)
 	}
 	cr_expect_eq(get("198.18.2.1", "198.18.99.2", 0, &more), -ENOSPC);
 	cr_expect_eq(get("198.18.1.1", "198.18.99.2", 0, &more), 0, "one that is there already");
-	udproutes_put(&routes, more);
-	udproutes_put(&routes, r[1]);
+	put(more);
+	put(r[1]);
 	cr_expect_eq(get("198.18.2.1", "198.18.99.2", 0, &more), 0, "%s", err.text);
 	cr_expect_eq(table_lines(), TEST_MAX, "%s", table());
 }
@@ -209,11 +252,11 @@ ROUTE_TEST(routes_may_be_gone_already)
 
 	cr_assert_eq(get("198.18.1.2", "198.18.99.2", dev, &r), 0, "%s", err.text);
 	run("ip link del eth0");
-	udproutes_put(&routes, r);
+	put(r);
 	cr_expect_str_eq(table(), "");
 	cr_assert_eq(get("198.18.1.2", "127.0.0.1", TEST_LO, &r), 0, "%s", err.text);
 	run("ip route flush table 4000001");
-	udproutes_put(&routes, r);
+	put(r);
 	cr_expect_eq(get("198.18.1.2", "127.0.0.1", TEST_LO, &r), 0, "%s", err.text);
 	cr_expect_eq(table_lines(), 1, "%s", table());
 }
@@ -225,8 +268,46 @@ ROUTE_TEST(second_route_goes_without_the_first)
 
 	cr_assert_eq(get("198.18.1.2", "198.18.99.2", dev, &r), 0, "%s", err.text);
 	run("ip route del local 198.18.1.2 dev lo table 4000001");
-	udproutes_put(&routes, r);
+	put(r);
 	cr_expect_str_eq(table(), "");
+}
+
+/* What is no route of ours, in no table of ours, the agent does not touch. */
+ROUTE_TEST(other_routes_are_refused)
+{
+	struct nl_route r = { .dst = { .family = AF_INET, .plen = 32, .bytes = { 198, 18, 1, 2 } },
+			      .oif = TEST_LO,
+			      .table = TEST_TABLE,
+			      .protocol = ATTACH_PROTOCOL };
+
+	r.table = TEST_TABLE + 1;
+	cr_expect_eq(errand_routes(errands[0], &r, 1, true), -EPERM);
+	r.table = 255; /* local */
+	cr_expect_eq(errand_routes(errands[0], &r, 1, true), -EPERM);
+	r.table = TEST_TABLE;
+	r.protocol = 2; /* kernel */
+	cr_expect_eq(errand_routes(errands[0], &r, 1, true), -EPERM);
+	cr_expect_str_eq(table(), "");
+	r.protocol = ATTACH_PROTOCOL;
+	cr_expect_eq(errand_routes(errands[0], &r, 1, true), 0);
+	cr_expect_eq(table_lines(), 1, "%s", table());
+}
+
+/* Who is not answered is told so, and is not taken in by an answer that comes late. */
+ROUTE_TEST(nobody_answers)
+{
+	struct nl_route r = { .dst = { .family = AF_INET }, .table = 1 };
+	struct nl_route good = { .dst = { .family = AF_INET, .plen = 32, .bytes = { 198, 18 } },
+				 .oif = TEST_LO,
+				 .table = TEST_TABLE,
+				 .protocol = ATTACH_PROTOCOL };
+
+	cr_assert(!kill(server, SIGSTOP));
+	cr_expect_eq(errand_routes(errands[0], &r, 1, true), -ETIMEDOUT);
+	cr_assert(!kill(server, SIGCONT));
+	cr_expect_eq(errand_routes(errands[0], &good, 1, true), 0);
+	cr_assert(!kill(server, SIGKILL));
+	cr_expect_lt(errand_routes(errands[0], &good, 1, true), 0);
 }
 
 /* ------------------------------------------------------------ families */

@@ -108,7 +108,7 @@ void urig_up(uint32_t max_flows)
 	cr_assert(!socketpair(AF_UNIX, SOCK_SEQPACKET | SOCK_CLOEXEC, 0, channel));
 	close(channel[1]);
 	urig.channel = channel[0];
-	sockpool_init(&urig.sockets, urig.channel);
+	sockpool_init(&urig.sockets, urig.channel, -1);
 	urig.loop = (struct loop){ .ops = &urig_ops };
 	cr_assert_eq(bufs_init(&urig.loop.dgrams, 256, DGRAM_SIZE, &err), 0, "%s", err.text);
 	cr_assert_eq(stats_init(&urig.stats, 1), 0);

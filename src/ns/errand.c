@@ -1,0 +1,204 @@
+/* SPDX-License-Identifier: Apache-2.0 */
+/*
+ * errand.c - what the agent does for those outside
+ *
+ * The kernel lets the owner of a user namespace do anything in it, but only from
+ * the user namespace above. Once confined, nobody of ours is there any more, so
+ * the few things that need rights in the container come here: binding to a low
+ * port, because a client has one, and routes for UDP clients. Everything else
+ * about a socket works by having it.
+ *
+ * A question that was not answered in time leaves its answer behind; numbers
+ * keep that from being taken for the next one's.
+ */
+#include "ns/errand.h"
+
+#include <errno.h>
+#include <string.h>
+#include <sys/time.h>
+
+#include "util.h"
+
+#define ERRAND_WAIT_S 1
+
+enum errand_kind { ERRAND_BIND, ERRAND_ADD, ERRAND_DEL };
+
+struct errand {
+	uint32_t number; /* 0: no answer is wanted */
+	uint8_t kind;	 /* enum errand_kind */
+	uint8_t n;	 /* routes */
+	uint32_t len;	 /* of @sa */
+	union {
+		struct sockaddr_storage sa; /* ERRAND_BIND; the socket comes with it */
+		struct nl_route routes[ERRAND_ROUTES];
+	};
+};
+
+struct errand_answer {
+	uint32_t number;
+	int32_t code; /* 0 or errno */
+};
+
+int errand_channel(int ret_pair[2], struct err *err)
+{
+	struct timeval limit = { .tv_sec = ERRAND_WAIT_S };
+
+	if (socketpair(AF_UNIX, SOCK_SEQPACKET | SOCK_CLOEXEC, 0, ret_pair) != 0)
+		return err_sys(err, errno, "socketpair");
+	setsockopt(ret_pair[0], SOL_SOCKET, SO_RCVTIMEO, &limit, sizeof(limit));
+	setsockopt(ret_pair[0], SOL_SOCKET, SO_SNDTIMEO, &limit, sizeof(limit));
+	return 0;
+}
+
+/* ---------------------------------------------------------------- the asker */
+
+/* Each thread has a channel of its own, so a number of its own is enough. */
+static uint32_t errand_number(void)
+{
+	static _Thread_local uint32_t last;
+
+	if (++last == 0)
+		last = 1;
+	return last;
+}
+
+/* Send @e with @fd, if that is one. 0 or -errno. */
+static int errand_send(int channel, const struct errand *e, int fd)
+{
+	char control[CMSG_SPACE(sizeof(int))] __attribute__((aligned(8))) = { 0 };
+	struct iovec iov = { .iov_base = (void *)(uintptr_t)e, .iov_len = sizeof(*e) };
+	struct msghdr msg = { .msg_iov = &iov, .msg_iovlen = 1 };
+	struct cmsghdr *c = (struct cmsghdr *)control;
+	ssize_t n;
+
+	if (fd >= 0) {
+		c->cmsg_level = SOL_SOCKET;
+		c->cmsg_type = SCM_RIGHTS;
+		c->cmsg_len = CMSG_LEN(sizeof(int));
+		memcpy(CMSG_DATA(c), &fd, sizeof(fd));
+		msg.msg_control = control;
+		msg.msg_controllen = sizeof(control);
+	}
+	do
+		n = sendmsg(channel, &msg, MSG_NOSIGNAL);
+	while (n < 0 && errno == EINTR);
+	return n < 0 ? (errno == EAGAIN ? -ETIMEDOUT : -errno) : 0;
+}
+
+static int errand_ask(int channel, struct errand *e, int fd)
+{
+	struct errand_answer a = { 0 };
+	int ret;
+
+	e->number = errand_number();
+	ret = errand_send(channel, e, fd);
+	while (ret == 0 && a.number != e->number) {
+		ssize_t n = recv(channel, &a, sizeof(a), 0);
+
+		if (n < 0 && errno != EINTR)
+			ret = errno == EAGAIN ? -ETIMEDOUT : -errno;
+		else if (n >= 0 && n != sizeof(a))
+			ret = -EPIPE;
+	}
+	return ret < 0 ? ret : -a.code;
+}
+
+int errand_bind(int channel, int fd, const struct sockaddr *sa, socklen_t len)
+{
+	struct errand e = { .kind = ERRAND_BIND, .len = len };
+
+	fwd_assert(len <= sizeof(e.sa));
+	memcpy(&e.sa, sa, len);
+	return errand_ask(channel, &e, fd);
+}
+
+int errand_routes(int channel, const struct nl_route *routes, unsigned n, bool add)
+{
+	struct errand e = { .kind = add ? ERRAND_ADD : ERRAND_DEL, .n = (uint8_t)n };
+
+	fwd_assert(n <= ERRAND_ROUTES);
+	memcpy(e.routes, routes, n * sizeof(*routes));
+	return add ? errand_ask(channel, &e, -1) : errand_send(channel, &e, -1);
+}
+
+/* ---------------------------------------------------------------- the agent */
+
+/* Receive one; the socket that came with it, if any, in *@ret_fd. Bytes, 0 at the end, -errno. */
+static int errand_receive(int channel, struct errand *e, int *ret_fd)
+{
+	char control[CMSG_SPACE(sizeof(int))] __attribute__((aligned(8)));
+	struct iovec iov = { .iov_base = e, .iov_len = sizeof(*e) };
+	struct msghdr msg = { .msg_iov = &iov,
+			      .msg_iovlen = 1,
+			      .msg_control = control,
+			      .msg_controllen = sizeof(control) };
+	ssize_t n = recvmsg(channel, &msg, MSG_CMSG_CLOEXEC | MSG_DONTWAIT);
+	struct cmsghdr *c;
+
+	*ret_fd = -1;
+	if (n < 0)
+		return -errno;
+	c = CMSG_FIRSTHDR(&msg);
+	if (c && c->cmsg_level == SOL_SOCKET && c->cmsg_type == SCM_RIGHTS)
+		memcpy(ret_fd, CMSG_DATA(c), sizeof(*ret_fd));
+	return (int)n;
+}
+
+static bool errand_is_allowed(const struct nl_route *r, const struct errand_limits *limits)
+{
+	return r->protocol == limits->protocol && r->table >= limits->table &&
+	       r->table - limits->table < limits->n_tables;
+}
+
+static int errand_del(struct nl *nl, const struct errand *e, unsigned n)
+{
+	struct err ignored;
+
+	while (n-- > 0)
+		nl_route_del(nl, &e->routes[n], NULL, &ignored);
+	return 0;
+}
+
+static int errand_add(struct nl *nl, const struct errand *e)
+{
+	struct err ignored;
+	int ret = 0;
+
+	for (unsigned i = 0; ret == 0 && i < e->n; i++) {
+		ret = nl_route_add(nl, &e->routes[i], NULL, &ignored);
+		if (ret < 0)
+			errand_del(nl, e, i);
+	}
+	return ret;
+}
+
+/* 0 or -errno. */
+static int errand_do(const struct errand *e, int fd, struct nl *nl,
+		     const struct errand_limits *limits)
+{
+	if (e->kind == ERRAND_BIND)
+		return fd >= 0 && bind(fd, (const struct sockaddr *)&e->sa, e->len) == 0 ? 0
+											 : -errno;
+	for (unsigned i = 0; i < e->n; i++)
+		if (!errand_is_allowed(&e->routes[i], limits))
+			return -EPERM;
+	return e->kind == ERRAND_ADD ? errand_add(nl, e) : errand_del(nl, e, e->n);
+}
+
+bool errand_serve(int channel, struct nl *nl, const struct errand_limits *limits)
+{
+	struct errand e;
+	struct errand_answer a;
+	cleanup_fd int fd = -1;
+	int n = errand_receive(channel, &e, &fd);
+
+	if (n < 0)
+		return n == -EAGAIN || n == -EINTR;
+	if (n != sizeof(e) || e.kind > ERRAND_DEL || e.n > ERRAND_ROUTES || e.len > sizeof(e.sa))
+		return false;
+	errno = EBADF; /* of a socket that did not come */
+	a = (struct errand_answer){ .number = e.number, .code = -errand_do(&e, fd, nl, limits) };
+	if (e.number != 0)
+		send(channel, &a, sizeof(a), MSG_DONTWAIT | MSG_NOSIGNAL);
+	return true;
+}
