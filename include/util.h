@@ -49,6 +49,12 @@ int set_nonblock(int fd);
 /* Read a whole small file into @buf as a string. Its length, or -errno. */
 int read_file(const char *path, char *buf, size_t size);
 
+/*
+ * Open (O_PATH) the directory that @path is in; *@ret_name points to the last part of
+ * @path, for unlinkat(2) and the like. The descriptor or -errno.
+ */
+int open_parent(const char *path, const char **ret_name);
+
 /* Write @text to an existing file. 0 or -errno. */
 int write_file(const char *path, const char *text);
 

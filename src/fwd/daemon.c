@@ -8,8 +8,10 @@
  */
 #include "fwd/daemon.h"
 
+#include <dirent.h>
 #include <errno.h>
 #include <fcntl.h>
+#include <limits.h>
 #include <stdio.h>
 #include <stdlib.h>
 #include <string.h>
@@ -36,6 +38,12 @@ static _Noreturn void daemon_wait(pid_t child, int ready, const struct notify *n
 	_exit(1);
 }
 
+int daemon_prepare(struct daemon *d, struct err *err)
+{
+	d->null = open("/dev/null", O_RDWR | O_CLOEXEC);
+	return d->null < 0 ? err_sys(err, errno, "/dev/null") : 0;
+}
+
 int daemon_fork(struct daemon *d, const struct notify *notify, struct err *err)
 {
 	int pair[2];
@@ -60,14 +68,12 @@ int daemon_fork(struct daemon *d, const struct notify *notify, struct err *err)
 	return 0;
 }
 
-void daemon_let_go(void)
+void daemon_let_go(struct daemon *d)
 {
-	int null = open("/dev/null", O_RDWR | O_CLOEXEC);
-
-	for (int fd = 0; null >= 0 && fd < 3; fd++)
-		dup2(null, fd);
-	if (null > 2)
-		close(null);
+	for (int fd = 0; d->null >= 0 && fd < 3; fd++)
+		dup2(d->null, fd);
+	if (d->null > 2)
+		close_fd(&d->null);
 }
 
 void daemon_ready(struct daemon *d)
@@ -75,7 +81,7 @@ void daemon_ready(struct daemon *d)
 	if (d->ready < 0)
 		return;
 	setsid();
-	daemon_let_go();
+	daemon_let_go(d);
 	/* EPIPE: the parent was killed, so nobody waits. */
 	if (write(d->ready, "", 1) == 1 || errno == EPIPE)
 		close_fd(&d->ready);
@@ -92,16 +98,25 @@ void daemon_say_ready(int fd)
 
 int pid_file_open(struct pid_file *p, const char *path, struct err *err)
 {
-	*p = (struct pid_file){ .path = path, .ours = true };
-	p->fd = open(path, O_WRONLY | O_CREAT | O_EXCL | O_CLOEXEC, 0644);
+	int code;
+
+	*p = (struct pid_file){ .path = path, .fd = -1, .ours = true };
+	p->dir = open_parent(path, &p->name);
+	if (p->dir < 0) {
+		p->path = NULL;
+		return err_sys(err, -p->dir, "pid file '%s'", path);
+	}
+	p->fd = openat(p->dir, p->name, O_WRONLY | O_CREAT | O_EXCL | O_CLOEXEC, 0644);
 	if (p->fd < 0 && errno == EEXIST) {
 		p->ours = false;
-		p->fd = open(path, O_WRONLY | O_CLOEXEC);
+		p->fd = openat(p->dir, p->name, O_WRONLY | O_CLOEXEC);
 	}
 	if (p->fd >= 0)
 		return 0;
+	code = errno;
+	close_fd(&p->dir);
 	p->path = NULL;
-	return err_sys(err, errno, "pid file '%s'", path);
+	return err_sys(err, code, "pid file '%s'", path);
 }
 
 int pid_file_write(struct pid_file *p, struct err *err)
@@ -117,6 +132,47 @@ int pid_file_write(struct pid_file *p, struct err *err)
 void pid_file_remove(struct pid_file *p)
 {
 	if (p->path && p->ours)
-		unlink(p->path);
+		unlinkat(p->dir, p->name, 0);
+	close_fd(&p->dir);
 	close_fd(&p->fd);
+}
+
+static bool inherited_is_kept(int fd, const int *keep, unsigned n)
+{
+	for (unsigned i = 0; i < n; i++)
+		if (keep[i] == fd)
+			return true;
+	return false;
+}
+
+int inherited_note(struct inherited *i, const int *keep, unsigned n, struct err *err)
+{
+	DIR *dir = opendir("/proc/self/fd");
+	uint32_t fd;
+
+	*i = (struct inherited){ 0 };
+	if (!dir)
+		return err_sys(err, errno, "/proc/self/fd");
+	for (struct dirent *e = readdir(dir); e; e = readdir(dir)) {
+		int *v;
+
+		if (!parse_u32(e->d_name, INT_MAX, &fd) || fd < 3 || (int)fd == dirfd(dir) ||
+		    inherited_is_kept((int)fd, keep, n))
+			continue;
+		v = realloc(i->v, (i->n + 1) * sizeof(*v));
+		if (!v)
+			break;
+		i->v = v;
+		i->v[i->n++] = (int)fd;
+	}
+	closedir(dir);
+	return 0;
+}
+
+void inherited_close(struct inherited *i)
+{
+	for (unsigned k = 0; k < i->n; k++)
+		close(i->v[k]);
+	free(i->v);
+	*i = (struct inherited){ 0 };
 }

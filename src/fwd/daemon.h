@@ -10,7 +10,14 @@
 
 struct daemon {
 	int ready; /* the waiting parent's pipe; owned; -1: in the foreground */
+	int null;  /* /dev/null; owned; likewise */
 };
+
+/*
+ * Open what is needed later, when there may be no file system to find it in: before
+ * daemon_fork() and daemon_let_go(). 0 or -errno with @err.
+ */
+int daemon_prepare(struct daemon *d, struct err *err);
 
 /*
  * Fork: the child returns 0 and goes on, still attached to its terminal. The
@@ -20,8 +27,8 @@ struct daemon {
  */
 int daemon_fork(struct daemon *d, const struct notify *notify, struct err *err);
 
-/* Point 0, 1 and 2 to /dev/null. */
-void daemon_let_go(void);
+/* Point 0, 1 and 2 to /dev/null, once, after daemon_prepare(). */
+void daemon_let_go(struct daemon *d);
 
 /* Everything is ready: let the parent go, leave the session, and close 0, 1 and 2. */
 void daemon_ready(struct daemon *d);
@@ -32,6 +39,8 @@ void daemon_say_ready(int fd);
 struct pid_file {
 	const char *path; /* NULL: none */
 	int fd;		  /* owned */
+	int dir;	  /* the directory that it is in; owned */
+	const char *name; /* its name there */
 	bool ours;	  /* it did not exist, or we have written it */
 };
 
@@ -46,3 +55,15 @@ int pid_file_write(struct pid_file *p, struct err *err);
 
 /* Remove it, if it is ours. */
 void pid_file_remove(struct pid_file *p);
+
+/* Descriptors above 2 that were open when the program began. */
+struct inherited {
+	int *v; /* owned */
+	unsigned n;
+};
+
+/* Note them but the @n in @keep, before any other is opened. 0 or -errno with @err. */
+int inherited_note(struct inherited *i, const int *keep, unsigned n, struct err *err);
+
+/* Close them, if any were noted. */
+void inherited_close(struct inherited *i);

@@ -335,7 +335,7 @@ int forwarder_start(struct forwarder *f, const struct conf *conf, struct err *er
 	*f = (struct forwarder){ .conf = conf,
 				 .command = { .go = -1 },
 				 .target = { .net_fd = -1, .user_fd = -1, .pid_fd = -1 },
-				 .watch = { .inotify = -1 },
+				 .watch = { .inotify = -1, .dir = -1 },
 				 .agent = { .control = -1, .diag = -1 },
 				 .reload = { .dir = -1, .listen = -1, .conn = -1 },
 				 .n_threads = forwarder_threads(conf),

@@ -5,12 +5,13 @@
 #include "fwd/listen.h"
 
 #include <errno.h>
+#include <net/if.h>
 #include <netinet/in.h>
 #include <netinet/tcp.h>
 #include <netinet/udp.h>
 #include <stdio.h>
-#include <stdlib.h>
 #include <string.h>
+#include <sys/ioctl.h>
 #include <sys/socket.h>
 
 #include "util.h"
@@ -78,18 +79,31 @@ static void listen_set_inherited(int fd)
 	listen_set(fd, IPPROTO_TCP, TCP_KEEPCNT, KEEPALIVE_COUNT);
 }
 
+/* As if_nametoindex(3), but without a socket of its own, of another family. */
+static unsigned listen_ifindex(int fd, const char *name)
+{
+	struct ifreq r = { 0 };
+
+	snprintf(r.ifr_name, sizeof(r.ifr_name), "%s", name);
+	return ioctl(fd, SIOCGIFINDEX, &r) == 0 ? (unsigned)r.ifr_ifindex : 0;
+}
+
 /* Socket, options, bind, listen; @shared: joins others on the same port. */
 static int listen_socket(const struct conf *conf, const struct endpoint *e, bool shared)
 {
 	bool udp = e->proto == PROTO_UDP;
 	int fd = socket(addr_af(&e->addr),
 			(udp ? SOCK_DGRAM : SOCK_STREAM) | SOCK_NONBLOCK | SOCK_CLOEXEC, 0);
+	struct addr addr = e->addr;
 	struct sockaddr_storage sa;
-	socklen_t len = addr_to_sockaddr(&e->addr, &sa);
+	socklen_t len;
 	int ret;
 
 	if (fd < 0)
 		return -errno;
+	if (addr_is_link_local(&addr))
+		addr.scope = listen_ifindex(fd, e->ifname); /* 0: bind(2) says EINVAL */
+	len = addr_to_sockaddr(&addr, &sa);
 	/* For UDP it would let others take the port, too; nothing lingers there. */
 	ret = udp ? 0 : listen_set(fd, SOL_SOCKET, SO_REUSEADDR, 1);
 	if (ret == 0 && shared)
@@ -150,7 +164,7 @@ static int listen_err(const struct conf *conf, struct err *err, int code, const 
 			"listens anyway)",
 			where);
 	case EINVAL:
-		if (!addr_is_link_local(&e->addr) || e->addr.scope != 0)
+		if (!addr_is_link_local(&e->addr) || e->ifname[0])
 			break;
 		return err_set(err, code,
 			       "cannot listen on %s: a link-local address needs its interface: "
@@ -208,8 +222,6 @@ int listen_open(const struct conf *conf, const struct rule *rule, uint16_t port,
 		e.dual_stack = conf->v4 && conf->v6;
 	}
 	e.addr.port = port;
-	if (addr_is_link_local(&e.addr))
-		e.addr.scope = if_nametoindex(e.ifname); /* 0: bind(2) says EINVAL */
 	ret = listen_endpoint(conf, &e, n, ret_fd, err);
 	if (ret == -EAFNOSUPPORT && e.dual_stack) {
 		/* A host without IPv6. */

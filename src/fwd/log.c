@@ -45,10 +45,15 @@ int log_to_file(const char *path, size_t max_size, struct err *err)
 	return 0;
 }
 
-void log_detach(void)
+void log_prepare(void)
 {
 	if (logger.file < 0)
-		openlog("fwd", LOG_PID, LOG_DAEMON);
+		openlog("fwd", LOG_PID | LOG_NDELAY, LOG_DAEMON);
+	tzset(); /* syslog(3) has local times: /etc/localtime is read now */
+}
+
+void log_detach(void)
+{
 	logger.detached = true;
 }
 

@@ -23,6 +23,12 @@ extern enum log_level log_level;
  */
 int log_to_file(const char *path, size_t max_size, struct err *err);
 
+/*
+ * Connect to syslog(3), if there is no file: log_detach() may come when nothing can be
+ * connected any more.
+ */
+void log_prepare(void);
+
 /* No longer to stderr; to syslog if there is no file. */
 void log_detach(void);
 

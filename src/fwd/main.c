@@ -25,12 +25,13 @@ static void main_log_assert(const char *line)
 
 /* Everything between the command line and the exit status. -errno with @err. */
 static int main_forward(const struct conf *conf, struct daemon *daemon, struct pid_file *pid,
-			const struct notify *notify, struct err *err)
+			const struct notify *notify, struct inherited *inherited, struct err *err)
 {
 	struct forwarder f;
 	int ret;
 
 	ret = forwarder_start(&f, conf, err);
+	inherited_close(inherited); /* the command has them */
 	if (ret < 0)
 		return ret;
 	ret = pid_file_write(pid, err);
@@ -47,7 +48,7 @@ static int main_forward(const struct conf *conf, struct daemon *daemon, struct p
 		notify_send(notify, "READY=1");
 	}
 	if (conf->detach)
-		daemon_let_go();
+		daemon_let_go(daemon);
 	daemon_say_ready(conf->ready_fd);
 	ret = forwarder_run(&f, notify);
 	notify_send(notify, "STOPPING=1");
@@ -56,7 +57,7 @@ static int main_forward(const struct conf *conf, struct daemon *daemon, struct p
 }
 
 /* What the caller left open is not ours to hold; a command may want it, but not our pipes. */
-static void main_close_others(const struct conf *conf)
+static int main_close_others(const struct conf *conf, struct inherited *inherited, struct err *err)
 {
 	int keep[2 + PASSED_MAX] = { conf->ready_fd, conf->exit_fd };
 	unsigned n = 2;
@@ -66,32 +67,41 @@ static void main_close_others(const struct conf *conf)
 			fcntl(keep[i], F_SETFD, FD_CLOEXEC);
 	for (int i = 0; i < conf->n_passed; i++)
 		keep[n++] = PASSED_FIRST + i;
-	if (!conf->command)
-		close_fds_except(keep, n);
+	if (conf->command)
+		return inherited_note(inherited, keep, n, err);
+	close_fds_except(keep, n);
+	return 0;
 }
 
 static int main_run(const struct conf *conf, struct err *err)
 {
-	struct daemon daemon = { .ready = -1 };
-	struct pid_file pid = { .fd = -1 };
+	struct daemon daemon = { .ready = -1, .null = -1 };
+	struct pid_file pid = { .fd = -1, .dir = -1 };
+	struct inherited inherited = { 0 };
 	struct notify notify;
 	int ret = 0;
 
 	log_level = conf->debug ? LOG_LEVEL_DEBUG : conf->quiet ? LOG_LEVEL_WARN : LOG_LEVEL_INFO;
 	fwd_assert_set_log(main_log_assert);
 	passed_take(conf->n_passed);
-	main_close_others(conf);
-	if (conf->detach)
+	ret = main_close_others(conf, &inherited, err);
+	if (ret == 0 && (conf->detach || (!conf->command && !conf->foreground)))
+		ret = daemon_prepare(&daemon, err);
+	if (conf->detach) {
+		log_prepare();
 		log_detach();
-	if (conf->log_file)
+	}
+	if (ret == 0 && conf->log_file)
 		ret = log_to_file(conf->log_file, conf->log_size, err);
 	notify_open(&notify);
 	if (ret == 0 && !conf->command && !conf->foreground)
 		ret = daemon_fork(&daemon, &notify, err);
+	if (daemon.ready >= 0)
+		log_prepare();
 	if (ret == 0 && conf->pid_file)
 		ret = pid_file_open(&pid, conf->pid_file, err);
 	if (ret == 0)
-		ret = main_forward(conf, &daemon, &pid, &notify, err);
+		ret = main_forward(conf, &daemon, &pid, &notify, &inherited, err);
 	pid_file_remove(&pid);
 	if (ret < 0)
 		notify_send(&notify, "STATUS=%s\nERRNO=%d", err->text, -ret);

@@ -101,21 +101,31 @@ static int attach_find_place(struct attach *a, struct err *err)
 
 /* ---------------------------------------------------------------- sysctls */
 
+static int attach_write_sysctl(int fd, const char *value)
+{
+	return pwrite(fd, value, strlen(value), 0) < 0 ? -errno : 0;
+}
+
 static int attach_set_sysctl(struct attach *a, enum attach_sysctl which, struct err *err)
 {
 	const char *path = attach_sysctl_paths[which];
 	char old[16];
-	int ret = read_file(path, old, sizeof(old));
+	int ret = read_file(path, old, sizeof(old)), fd;
 
 	if (ret == -ENOENT && which == ATTACH_FWMARK_REFLECT6)
 		return 0; /* no IPv6 in this kernel */
 	if (ret >= 0 && old[0] != '0')
 		return 0;
-	if (ret >= 0)
-		ret = write_file(path, "1");
 	if (ret < 0)
+		return err_sys(err, -ret, "read %s", path);
+	/* Held open: at the end there may be no /proc (confine.h). */
+	fd = open(path, O_WRONLY | O_CLOEXEC);
+	ret = fd < 0 ? -errno : attach_write_sysctl(fd, "1");
+	if (ret < 0) {
+		close_fd(&fd);
 		return err_sys(err, -ret, "set %s", path);
-	a->changed[which] = true;
+	}
+	a->sysctl[which] = fd;
 	return 0;
 }
 
@@ -123,13 +133,15 @@ static int attach_set_sysctl(struct attach *a, enum attach_sysctl which, struct 
 static void attach_reset_sysctls(struct attach *a)
 {
 	struct err ignored;
+	bool needed = false;
 
 	for (size_t i = 0; i < ARRAY_SIZE(attach_families); i++)
-		if (nl_rule_count(&a->nl, attach_families[i], ATTACH_PROTOCOL, &ignored) > 0)
-			return;
-	for (size_t i = 0; i < ATTACH_SYSCTLS; i++)
-		if (a->changed[i])
-			write_file(attach_sysctl_paths[i], "0");
+		needed |= nl_rule_count(&a->nl, attach_families[i], ATTACH_PROTOCOL, &ignored) > 0;
+	for (size_t i = 0; i < ATTACH_SYSCTLS; i++) {
+		if (a->sysctl[i] >= 0 && !needed)
+			attach_write_sysctl(a->sysctl[i], "0");
+		close_fd(&a->sysctl[i]);
+	}
 }
 
 /* ---------------------------------------------------------------- rules and routes */
@@ -339,6 +351,8 @@ int attach_start(struct attach *a, const struct attach_ports *udp, unsigned n_ud
 	int ret;
 
 	*a = (struct attach){ .lock = -1 };
+	for (size_t i = 0; i < ATTACH_SYSCTLS; i++)
+		a->sysctl[i] = -1;
 	ret = nl_open(&a->nl, NETLINK_ROUTE, 0, err);
 	if (ret < 0)
 		return ret;

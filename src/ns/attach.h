@@ -31,15 +31,15 @@ struct attach_ports {
 #define ATTACH_UDP_TABLES 8u
 
 struct attach {
-	struct nl nl;		      /* route socket in the namespace */
-	int lock;		      /* holds our place among several instances; owned */
-	unsigned place;		      /* which that is, from 0 */
-	bool transparent;	      /* foreign addresses work */
-	bool changed[ATTACH_SYSCTLS]; /* we set it, and it was 0 */
-	struct nl_ip prefer;	      /* of its addresses; family 0: none */
-	struct nl_ip addr[2];	      /* where it is reached, IPv4 and IPv6; family 0: not at all */
-	unsigned ifindex[2];	      /* of the device that has the address */
-	bool udp;		      /* there are rules for UDP, or may be */
+	struct nl nl;		    /* route socket in the namespace */
+	int lock;		    /* holds our place among several instances; owned */
+	unsigned place;		    /* which that is, from 0 */
+	bool transparent;	    /* foreign addresses work */
+	int sysctl[ATTACH_SYSCTLS]; /* that we set, and were 0; owned; else -1 */
+	struct nl_ip prefer;	    /* of its addresses; family 0: none */
+	struct nl_ip addr[2];	    /* where it is reached, IPv4 and IPv6; family 0: not at all */
+	unsigned ifindex[2];	    /* of the device that has the address */
+	bool udp;		    /* there are rules for UDP, or may be */
 };
 
 /*

@@ -15,7 +15,9 @@
 
 struct ns_watch {
 	const struct ns_target *target;
-	int inotify; /* owned; -1 if watched by pidfd */
+	int inotify;	  /* owned; -1 if watched by pidfd */
+	int dir;	  /* that the file is in; owned; likewise */
+	const char *name; /* of the file, in there */
 };
 
 /* How long a caller may wait between two calls of ns_watch_ended(), in ms; -1: for ever. */
