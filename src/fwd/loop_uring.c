@@ -26,6 +26,7 @@
 #include <sys/epoll.h>
 #include <sys/mman.h>
 #include <sys/socket.h>
+#include <sys/syscall.h>
 
 #include "fwd/dgram.h"
 #include "fwd/uring_bufs.h"
@@ -115,7 +116,7 @@ static int uring_setup(struct io_uring *ring)
 
 	for (size_t i = 0; i < ARRAY_SIZE(flags) && ret == -EINVAL; i++) {
 		struct io_uring_params p = { .flags = flags[i] | IORING_SETUP_CQSIZE |
-						      IORING_SETUP_CLAMP,
+						      IORING_SETUP_CLAMP | IORING_SETUP_R_DISABLED,
 					     .cq_entries = URING_CQ };
 
 		ret = io_uring_queue_init_params(URING_SQ, ring, &p);
@@ -144,6 +145,39 @@ static int uring_setup_err(struct err *err, int ret)
 	return err_sys(err, -ret, "io_uring_setup");
 }
 
+/* What we ask of the kernel; loop_uring_probe() makes sure of the first few. */
+#define URING_PROBED 5
+static const uint8_t uring_ops[] = {
+	IORING_OP_ACCEPT,   IORING_OP_RECV,	    IORING_OP_SEND,
+	IORING_OP_POLL_ADD, IORING_OP_ASYNC_CANCEL, IORING_OP_RECVMSG
+};
+
+/* Debian 12's liburing declares functions for these, and lacks them. 0 or -errno. */
+static int uring_register(const struct io_uring *ring, unsigned what, const void *arg, unsigned n)
+{
+	return syscall(SYS_io_uring_register, ring->ring_fd, what, arg, n) < 0 ? -errno : 0;
+}
+
+/*
+ * Let the ring work, and do nothing but that: no system call filter sees what an
+ * io_uring is asked to do, and it could open files. Registering is over as well.
+ */
+static int uring_enable(struct io_uring *ring)
+{
+	struct io_uring_restriction r[ARRAY_SIZE(uring_ops) + 1] = { 0 };
+	unsigned n = 0;
+	int ret;
+
+	for (; n < ARRAY_SIZE(uring_ops); n++) {
+		r[n].opcode = IORING_RESTRICTION_SQE_OP;
+		r[n].sqe_op = uring_ops[n];
+	}
+	r[n].opcode = IORING_RESTRICTION_SQE_FLAGS_ALLOWED;
+	r[n++].sqe_flags = IOSQE_BUFFER_SELECT;
+	ret = uring_register(ring, IORING_REGISTER_RESTRICTIONS, r, n);
+	return ret < 0 ? ret : uring_register(ring, IORING_REGISTER_ENABLE_RINGS, NULL, 0);
+}
+
 /* What is emulated because the kernel does not have it, or NULL. */
 static const char *uring_lacks(struct io_uring *ring)
 {
@@ -165,8 +199,6 @@ static const char *uring_lacks(struct io_uring *ring)
 
 int loop_uring_probe(const char **ret_lacks, struct err *err)
 {
-	static const int ops[] = { IORING_OP_ACCEPT, IORING_OP_RECV, IORING_OP_SEND,
-				   IORING_OP_POLL_ADD, IORING_OP_ASYNC_CANCEL };
 	struct io_uring_probe *probe;
 	struct io_uring ring;
 	int ret = uring_setup(&ring);
@@ -175,9 +207,9 @@ int loop_uring_probe(const char **ret_lacks, struct err *err)
 		return uring_setup_err(err, ret);
 	probe = io_uring_get_probe_ring(&ring);
 	ret = probe ? 0 : err_set(err, ENOSYS, "the kernel does not say what it can do");
-	for (size_t i = 0; probe && ret == 0 && i < ARRAY_SIZE(ops); i++)
-		if (!io_uring_opcode_supported(probe, ops[i]))
-			ret = err_set(err, ENOSYS, "operation %d is missing", ops[i]);
+	for (size_t i = 0; probe && ret == 0 && i < URING_PROBED; i++)
+		if (!io_uring_opcode_supported(probe, uring_ops[i]))
+			ret = err_set(err, ENOSYS, "operation %d is missing", uring_ops[i]);
 	*ret_lacks = uring_lacks(&ring);
 	io_uring_free_probe(probe);
 	io_uring_queue_exit(&ring);
@@ -222,6 +254,8 @@ static int uring_init(struct loop *loop, struct err *err)
 	ret = uring_bufs_init(&u->bufs[URING_STREAM], &u->ring, URING_STREAM, &loop->bufs);
 	if (ret == 0 && loop->dgrams.max > 0)
 		ret = uring_bufs_init(&u->bufs[URING_DGRAM], &u->ring, URING_DGRAM, &loop->dgrams);
+	if (ret == 0)
+		ret = uring_enable(&u->ring);
 	if (ret == 0)
 		ret = waitset_init(&u->waits[URING_WRITABLE], EPOLLOUT, loop->max_fds, err);
 	if (ret == 0)
