@@ -15,6 +15,7 @@
 #include <string.h>
 
 #include "fwd/portspec.h"
+#include "ns/confine.h"
 #include "util.h"
 
 #define CONF_LOG_SIZE_MIN (4u * 1024)
@@ -27,6 +28,7 @@ enum conf_long {
 	CONF_HOST_LO,
 	CONF_SOURCE,
 	CONF_ENGINE,
+	CONF_SANDBOX,
 	CONF_THREADS,
 	CONF_MAX_FLOWS,
 	CONF_CONNECT_TIMEOUT,
@@ -58,6 +60,7 @@ static const struct option conf_options[] = {
 	{ "host-lo-to-ns-lo", no_argument, NULL, CONF_HOST_LO },
 	{ "source", required_argument, NULL, CONF_SOURCE },
 	{ "engine", required_argument, NULL, CONF_ENGINE },
+	{ "sandbox", required_argument, NULL, CONF_SANDBOX },
 	{ "threads", required_argument, NULL, CONF_THREADS },
 	{ "max-flows", required_argument, NULL, CONF_MAX_FLOWS },
 	{ "connect-timeout", required_argument, NULL, CONF_CONNECT_TIMEOUT },
@@ -100,6 +103,8 @@ static const char conf_usage[] =
 	"      --source MODE      keep: show the client's address, count where it cannot be\n"
 	"                         (default); require: refuse where it cannot be; off: do not try\n"
 	"      --engine ENGINE    io_uring or epoll (default: io_uring where it is allowed)\n"
+	"      --sandbox MODE     strict: give up, when all is ready, what is not needed any more\n"
+	"                         (default); off: do not, for debugging\n"
 	"      --threads N        worker threads (default: one per processor, at most 4)\n"
 	"      --max-flows N      connections at a time (default: what descriptors allow,\n"
 	"                         at most 65536)\n"
@@ -161,6 +166,14 @@ static int conf_engine(const char *arg, struct conf *c, struct err *err)
 		return err_set(err, EINVAL, "option '--engine': '%s' is not io_uring or epoll",
 			       arg);
 	return 0;
+}
+
+static int conf_sandbox(const char *arg, struct conf *c, struct err *err)
+{
+	c->sandbox = strcmp(arg, "strict") == 0;
+	if (c->sandbox || strcmp(arg, "off") == 0)
+		return 0;
+	return err_set(err, EINVAL, "option '--sandbox': '%s' is not strict or off", arg);
 }
 
 /* ONE[,TWO]: TWO is ONE where it is left out. */
@@ -250,6 +263,8 @@ static int conf_option(int opt, struct conf *c, struct err *err)
 		return conf_source(optarg, c, err);
 	case CONF_ENGINE:
 		return conf_engine(optarg, c, err);
+	case CONF_SANDBOX:
+		return conf_sandbox(optarg, c, err);
 	case CONF_THREADS:
 		return conf_number("--threads", optarg, 1, 64, &c->threads, err);
 	case CONF_MAX_FLOWS:
@@ -360,6 +375,7 @@ struct conf conf_defaults(void)
 {
 	return (struct conf){ .v4 = true,
 			      .v6 = true,
+			      .sandbox = !CONFINE_SANITIZER,
 			      .ready_fd = -1,
 			      .exit_fd = -1,
 			      .prefer = addr_any4,

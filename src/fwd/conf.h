@@ -36,6 +36,7 @@ struct conf {
 	struct addr prefer; /* of the container's addresses; 0.0.0.0: the first of each family */
 	struct source_policy source;
 	enum conf_engine engine;
+	bool sandbox;		      /* --sandbox=strict */
 	unsigned threads;	      /* workers; 0: one per processor, at most 4 */
 	unsigned max_flows;	      /* 0: as many as descriptors allow, at most 65536 */
 	unsigned connect_timeout;     /* seconds */

@@ -230,13 +230,12 @@ static struct control_client *control_slot(const struct control *c)
 	return control_is_free(oldest) ? oldest : NULL;
 }
 
-static bool control_may(int fd)
+static bool control_may(const struct control *c, int fd)
 {
 	struct ucred peer;
 	socklen_t len = sizeof(peer);
 
-	return getsockopt(fd, SOL_SOCKET, SO_PEERCRED, &peer, &len) == 0 &&
-	       (peer.uid == geteuid() || peer.uid == 0);
+	return getsockopt(fd, SOL_SOCKET, SO_PEERCRED, &peer, &len) == 0 && peer.uid == c->uid;
 }
 
 /* Send one line to someone who is not let in. */
@@ -256,10 +255,9 @@ static void control_admit(struct control *c, int fd)
 	struct control_client *cl;
 	struct snapshot *snapshot;
 
-	if (!control_may(fd)) {
+	if (!control_may(c, fd)) {
 		log_warn("control socket: refused a process of another user");
-		control_turn_away(fd,
-				  "permission denied: only the user who runs fwd, and root, may");
+		control_turn_away(fd, "permission denied: only the user who runs fwd may");
 		return;
 	}
 	cl = control_slot(c);
@@ -517,7 +515,11 @@ int control_open(struct control *c, const char *path, const struct portspec_env 
 	struct sockaddr_un sa;
 	int ret;
 
-	*c = (struct control){ .fd = -1, .dir = -1, .epoll = -1, .event = -1, .env = env };
+	*c = (struct control){
+		.fd = -1, .dir = -1, .epoll = -1, .event = -1, .uid = geteuid(), .env = env
+	};
+	/* Now, because it opens a file, which may be impossible later (confine.h). */
+	json_object_seed(0);
 	ret = ctlsock_addr(path, &sa, err);
 	if (ret == 0)
 		ret = control_open_dir(c, path, err);

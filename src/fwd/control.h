@@ -25,6 +25,7 @@ struct control {
 	const char *name; /* in there */
 	dev_t dev;	  /* which file it was, so that it is no other that we unlink */
 	ino_t ino;
+	uid_t uid;			/* who may use it: ours */
 	int epoll;			/* owned */
 	int event;			/* eventfd of snapshots; owned */
 	uint64_t accept_at;		/* no sooner: descriptors had run out; 0: at any time */
@@ -38,7 +39,7 @@ struct control {
 };
 
 /*
- * Make the socket at @path, which outlives it, for the caller's user and root alone. A
+ * Make the socket at @path, which outlives it, for the caller's user alone. A
  * file that a process which is gone has left is replaced. 0, or -errno with @err; then
  * nothing is left.
  */

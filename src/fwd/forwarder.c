@@ -3,8 +3,9 @@
  * forwarder.c - start, supervise, stop
  *
  * Start in this order: the namespace is found (or made), the ports are bound,
- * the agent enters, the workers run, the ports are given to them. Whatever
- * fails, what was done before is undone in reverse.
+ * the agent enters, the process gives up what it needs no more, the workers run, all
+ * of them give up the system calls that only a start needs, the ports are given to
+ * the workers. Whatever fails, what was done before is undone in reverse.
  *
  * When it ends, listening stops first, at once: whoever restarts the container
  * binds the same ports again within milliseconds.
@@ -249,7 +250,7 @@ static int forwarder_enter(struct forwarder *f, struct err *err)
 	if (ret < 0)
 		return ret;
 	ret = agent_start(&f->agent, &f->target, f->n_threads, f->shared.udp ? udp : NULL, n_udp,
-			  err);
+			  f->conf->sandbox, err);
 	free(udp);
 	if (ret == 0 && !addr_is_any(&f->conf->prefer))
 		ret = forwarder_prefer(f, &f->conf->prefer, err);
@@ -328,7 +329,32 @@ static int forwarder_control(struct forwarder *f, struct err *err)
 	return control_open(&f->control, f->conf->control, &f->conf->port_env, err);
 }
 
-int forwarder_start(struct forwarder *f, const struct conf *conf, struct err *err)
+/* Before there are threads; forwarder_seal() does the rest. */
+static void forwarder_confine(struct forwarder *f, int pid_dir)
+{
+	f->confine = (struct confine){ .strict = f->conf->sandbox,
+				       .low_ports = ruleset_any_automatic(&f->rules) ||
+						    f->conf->control,
+				       .remove_in = { pid_dir, f->control.dir, f->reload.dir } };
+	confine_main(&f->confine);
+}
+
+/* When all threads are ready, and nothing foreign has come yet. Says what there is not. */
+static void forwarder_seal(struct forwarder *f)
+{
+	const char *ours = f->confine.lacks, *agents = f->agent.state.lacks;
+
+	confine_main_calls(&f->confine, f->agent.pid, f->command.pid);
+	if (!f->confine.strict)
+		log_info("not confined: %s",
+			 CONFINE_SANITIZER ? "built with a sanitizer" : "--sandbox=off");
+	else if (*ours)
+		log_info("confinement lacks %s", ours);
+	if (*agents && strcmp(ours, agents) != 0)
+		log_info("in the namespace, confinement lacks %s", agents);
+}
+
+int forwarder_start(struct forwarder *f, const struct conf *conf, int pid_dir, struct err *err)
 {
 	int ret;
 
@@ -357,12 +383,13 @@ int forwarder_start(struct forwarder *f, const struct conf *conf, struct err *er
 		ret = forwarder_ports(f, err);
 	if (ret == 0)
 		ret = forwarder_enter(f, err);
-	if (ret == 0) {
-		forwarder_size(f);
-		ret = forwarder_workers(f, err);
-	}
 	if (ret == 0 && conf->reload_socket)
 		ret = reload_open(&f->reload, conf->reload_socket, err);
+	if (ret == 0) {
+		forwarder_size(f);
+		forwarder_confine(f, pid_dir);
+		ret = forwarder_workers(f, err);
+	}
 	if (ret < 0) {
 		forwarder_stop(f);
 		return ret;
@@ -372,6 +399,7 @@ int forwarder_start(struct forwarder *f, const struct conf *conf, struct err *er
 	close_fd(&f->target.user_fd);
 	f->shared.workers = f->workers;
 	f->shared.n_workers = f->n_workers;
+	forwarder_seal(f);
 	ports_hand_over(&f->ports, f->workers);
 	f->control.serve = serve_request;
 	f->control.ctx = f;

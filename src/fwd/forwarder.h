@@ -18,6 +18,7 @@
 #include "fwd/worker.h"
 #include "ns/agent.h"
 #include "ns/command.h"
+#include "ns/confine.h"
 #include "ns/find.h"
 #include "ns/watch.h"
 
@@ -34,6 +35,7 @@ struct forwarder {
 	struct nl diag; /* sock_diag in the namespace, for automatic ports */
 	bool have_diag;
 	struct rule_totals gone; /* counters of rules that are deleted and over */
+	struct confine confine;
 	struct worker_shared shared;
 	struct worker **workers; /* owned */
 	unsigned n_workers;	 /* that run */
@@ -43,10 +45,12 @@ struct forwarder {
 };
 
 /*
- * Bind all ports, enter the namespace, start the workers. 0, or -errno with
+ * Bind all ports, enter the namespace, confine the process as far as @conf says, start
+ * the workers. Once it is confined, nobody opens a file any more: what the caller wants to
+ * remove at the end is in @pid_dir (a directory's descriptor, or -1). 0, or -errno with
  * @err: then nothing is left behind. The caller has one thread.
  */
-int forwarder_start(struct forwarder *f, const struct conf *conf, struct err *err);
+int forwarder_start(struct forwarder *f, const struct conf *conf, int pid_dir, struct err *err);
 
 /*
  * Work until a signal, or the end of the namespace, of the command, or of what

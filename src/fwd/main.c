@@ -30,7 +30,7 @@ static int main_forward(const struct conf *conf, struct daemon *daemon, struct p
 	struct forwarder f;
 	int ret;
 
-	ret = forwarder_start(&f, conf, err);
+	ret = forwarder_start(&f, conf, pid->dir, err);
 	inherited_close(inherited); /* the command has them */
 	if (ret < 0)
 		return ret;

@@ -5,8 +5,8 @@
  * Order of its start: not dumpable, before it is visible in the container,
  * whose root could otherwise reach through /proc into this process and so into
  * the host's file system; then nothing open but what it needs; then the
- * namespaces; then attach; then its first message, which is a state or a
- * failure.
+ * namespaces; then attach; then confinement; then its first message, which is a
+ * state or a failure.
  */
 #include "ns/agent.h"
 
@@ -25,6 +25,7 @@
 #include <sys/wait.h>
 
 #include "ns/attach.h"
+#include "ns/confine.h"
 #include "ns/errand.h"
 #include "util.h"
 
@@ -85,6 +86,7 @@ struct agent_child {
 	unsigned n_channels;
 	const struct attach_ports *udp;
 	unsigned n_udp;
+	bool strict;
 	struct attach attach;
 	struct nl monitor;
 	struct agent_state state;
@@ -160,7 +162,7 @@ static int agent_socket(const struct agent_child *c, enum agent_kind kind, enum 
 static bool agent_serve(const struct agent_child *c, int channel)
 {
 	struct agent_answer answer = { 0 };
-	int fds[AGENT_BATCH];
+	int fds[AGENT_BATCH] = { 0 };
 	struct agent_request req;
 	ssize_t len = recv(channel, &req, sizeof(req), MSG_DONTWAIT);
 
@@ -324,6 +326,15 @@ static void agent_isolate(const struct agent_child *c, const struct ns_target *t
 		_exit(1);
 }
 
+static void agent_confine(struct agent_child *c)
+{
+	struct confine confine = { .strict = c->strict };
+
+	confine_agent(&confine);
+	confine_agent_calls(&confine);
+	memcpy(c->state.lacks, confine.lacks, sizeof(c->state.lacks) - 1);
+}
+
 static _Noreturn void agent_child(struct agent_child *c, struct ns_target *t)
 {
 	struct nl diag = { 0 };
@@ -343,10 +354,9 @@ static _Noreturn void agent_child(struct agent_child *c, struct ns_target *t)
 		_exit(1);
 	}
 	agent_fill_state(c, &why);
-	if (nl_open(&diag, NETLINK_SOCK_DIAG, 0, &err) == 0)
-		agent_say(c, 0, NULL, nl_fd(&diag));
-	else
-		agent_say(c, 0, NULL, -1);
+	ret = nl_open(&diag, NETLINK_SOCK_DIAG, 0, &err);
+	agent_confine(c);
+	agent_say(c, 0, NULL, ret == 0 ? nl_fd(&diag) : -1);
 	nl_close(&diag);
 	agent_run(c);
 	attach_stop(&c->attach);
@@ -490,7 +500,7 @@ static int agent_open_channels(struct agent *a, int *theirs, struct err *err)
 
 /* @theirs has room for two for each channel and, last, the control socket. */
 static int agent_fork(struct agent *a, const struct ns_target *target, int *theirs,
-		      const struct attach_ports *udp, unsigned n_udp, struct err *err)
+		      const struct attach_ports *udp, unsigned n_udp, bool strict, struct err *err)
 {
 	int pair[2], ret;
 
@@ -509,7 +519,8 @@ static int agent_fork(struct agent *a, const struct ns_target *target, int *thei
 					 .channels = theirs,
 					 .n_channels = a->n_channels,
 					 .udp = udp,
-					 .n_udp = n_udp };
+					 .n_udp = n_udp,
+					 .strict = strict };
 		struct ns_target t = *target;
 
 		t.pid_fd = -1; /* closed with all others */
@@ -519,7 +530,7 @@ static int agent_fork(struct agent *a, const struct ns_target *target, int *thei
 }
 
 int agent_start(struct agent *a, const struct ns_target *target, unsigned n_channels,
-		const struct attach_ports *udp, unsigned n_udp, struct err *err)
+		const struct attach_ports *udp, unsigned n_udp, bool strict, struct err *err)
 {
 	int *theirs = malloc((2 * n_channels + 1) * sizeof(*theirs));
 	int ret;
@@ -537,7 +548,7 @@ int agent_start(struct agent *a, const struct ns_target *target, unsigned n_chan
 		a->channels[i] = a->errands[i] = theirs[i] = theirs[n_channels + i] = -1;
 	theirs[2 * n_channels] = -1;
 
-	ret = agent_fork(a, target, theirs, udp, n_udp, err);
+	ret = agent_fork(a, target, theirs, udp, n_udp, strict, err);
 	for (unsigned i = 0; i <= 2 * n_channels; i++)
 		close_fd(&theirs[i]);
 	free(theirs);

@@ -40,6 +40,7 @@ struct agent_state {
 	uint32_t udp_table;		  /* where routes for UDP clients go; 0: nowhere */
 	bool transparent;		  /* sockets may be bound to foreign addresses */
 	char why[256];			  /* if not, why not */
+	char lacks[256];		  /* of its confinement (confine.h) */
 };
 
 /* A request for sockets, on a worker's channel. One answer follows. */
@@ -73,12 +74,13 @@ struct agent {
 /*
  * Start the agent for @target with @n_channels channels, and wait until the
  * namespace is ready. With @n_udp ranges of UDP ports it is made ready for those, too;
- * @udp is NULL if there will never be any.
+ * @udp is NULL if there will never be any. Its confinement is @strict (confine.h), or
+ * there is none.
  * Must be called while the process has one thread. 0, or -errno with @err; then
  * no child is left.
  */
 int agent_start(struct agent *a, const struct ns_target *target, unsigned n_channels,
-		const struct attach_ports *udp, unsigned n_udp, struct err *err);
+		const struct attach_ports *udp, unsigned n_udp, bool strict, struct err *err);
 
 /*
  * Read one message from the control socket into @a->state, and set @a->news. 0, -EAGAIN

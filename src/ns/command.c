@@ -18,44 +18,11 @@
 #include <sys/prctl.h>
 #include <sys/wait.h>
 
+#include "ns/userns.h"
 #include "util.h"
 
 #define COMMAND_NOT_FOUND 127
 #define COMMAND_NOT_RUN	  126
-
-/* Make the caller root in there; a mapping of one id needs no privilege (user_namespaces(7)). */
-static int command_map_ids(uid_t uid, gid_t gid, struct err *err)
-{
-	char map[64];
-	int ret;
-
-	/* Absent before Linux 3.19, and needed before gid_map. */
-	ret = write_file("/proc/self/setgroups", "deny");
-	snprintf(map, sizeof(map), "0 %u 1\n", uid);
-	if (ret == 0 || ret == -ENOENT)
-		ret = write_file("/proc/self/uid_map", map);
-	snprintf(map, sizeof(map), "0 %u 1\n", gid);
-	if (ret == 0)
-		ret = write_file("/proc/self/gid_map", map);
-	return ret < 0 ? err_sys(err, -ret, "map ids into the new user namespace") : 0;
-}
-
-static int command_unshare(struct err *err)
-{
-	uid_t uid = geteuid();
-	gid_t gid = getegid();
-
-	if (unshare(CLONE_NEWUSER | CLONE_NEWNET) != 0) {
-		if (errno == EPERM || errno == ENOSPC)
-			return err_set(
-				err, errno,
-				"cannot make a user namespace: %s: see user.max_user_namespaces "
-				"and kernel.apparmor_restrict_unprivileged_userns",
-				strerror(errno));
-		return err_sys(err, errno, "make user and network namespaces");
-	}
-	return command_map_ids(uid, gid, err);
-}
 
 static _Noreturn void command_child(char *const *argv, int report, int go)
 {
@@ -65,7 +32,7 @@ static _Noreturn void command_child(char *const *argv, int report, int go)
 
 	/* Never outlive the forwarder that is its network. */
 	prctl(PR_SET_PDEATHSIG, SIGKILL);
-	if (command_unshare(&err) < 0)
+	if (userns_unshare(CLONE_NEWNET, 0, 0, &err) < 0)
 		_exit(write(report, err.text, strlen(err.text)) < 0 ? 2 : 1);
 	close(report);
 	if (read(go, &byte, 1) != 1)

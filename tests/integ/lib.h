@@ -15,6 +15,9 @@
  * calls, in order. What must be another process is spawned, is killed when the
  * test ends, however it ends, and is known by its pid.
  *
+ * Nobody may look at the descriptors of a confined process, but root: tests that count
+ * them, or change its limits, run fwd with --sandbox=off.
+ *
  * Helpers fail the test themselves, by cr_assert, unless they return an error.
  *
  * Time limits of a second and more are for what must come. It comes later where the
@@ -197,7 +200,7 @@ bool proc_output(struct proc *p, char *buf, size_t size, int timeout_ms);
 void guard_pid(pid_t pid);
 
 bool proc_alive(pid_t pid);
-int proc_fds(pid_t pid);     /* open descriptors, or -errno */
+int proc_fds(pid_t pid);     /* open descriptors, or -errno: -EACCES of a confined fwd */
 long proc_cpu_ms(pid_t pid); /* user and system time, with that of its children */
 long proc_rss_kb(pid_t pid);
 

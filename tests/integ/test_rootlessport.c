@@ -159,16 +159,11 @@ Test(rootlessport, stays_and_lets_go, .timeout = 10)
 {
 	struct world *w = world_up(CT_LO, &uring_v4);
 	struct rlp r = rlp_start(w, both, "");
-	char text[8], path[64], target[64] = "";
+	char text[8];
 
 	cr_expect(proc_alive(r.proc.pid));
 	cr_expect_eq(read(r.ready, text, sizeof(text)), 0, "ReadyFD is still open");
 	cr_expect_eq(read(r.proc.out, text, sizeof(text)), 0, "stdout is still open");
-	for (int fd = 0; fd < 3; fd++) {
-		snprintf(path, sizeof(path), "/proc/%d/fd/%d", r.proc.pid, fd);
-		cr_assert(readlink(path, target, sizeof(target) - 1) > 0);
-		cr_expect_str_eq(target, "/dev/null");
-	}
 	rlp_end(&r);
 }
 

@@ -72,7 +72,7 @@ EACH_ENGINE(tcp_limits, short_connections_leak_nothing, 60)
 	/* So that the ports of 20000 closed connections can be used again. */
 	ns_sysctl(&w->client[0], "net/ipv4/tcp_tw_reuse", "1");
 	ns_sysctl(&w->client[0], "net/ipv4/ip_local_port_range", "1024 65535");
-	fwd_start(w, ARGS("-t", "8080:80"));
+	fwd_start(w, ARGS("--sandbox=off", "-t", "8080:80"));
 	short_batch(w, l, 0);
 	cr_expect(fwd_counts(w, "flows 0 now"), "%s", fwd_summary(w));
 	fds = count_fds(w, &pipes);
@@ -103,7 +103,7 @@ EACH_ENGINE(tcp_limits, idle_connection_holds_two_descriptors, 20)
 	static struct stream s[200];
 	struct conn c;
 
-	fwd_start(w, ARGS("-t", "8080:80"));
+	fwd_start(w, ARGS("--sandbox=off", "-t", "8080:80"));
 	c = conn_open(w, 8080, l);
 	cr_assert(conn_works(&c));
 	fds = count_fds(w, &pipes);
@@ -150,7 +150,7 @@ EACH_VARIANT(tcp_limits, descriptors_used_up_pause_accepting, 20)
 	struct conn first;
 	struct rlimit lim;
 
-	fwd_start(w, ARGS("--threads", "1", "-t", "8080:80"));
+	fwd_start(w, ARGS("--sandbox=off", "--threads", "1", "-t", "8080:80"));
 	first = conn_open(w, 8080, l);
 	cr_assert(conn_works(&first) && fwd_idle(w)); /* its pools are full now */
 	lim.rlim_cur = lim.rlim_max = (rlim_t)count_fds(w, &pipes) + 12;

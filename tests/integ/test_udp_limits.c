@@ -145,7 +145,8 @@ EACH_ENGINE(udp_limits, flood_costs_a_bounded_amount, 20)
 	long rss;
 
 	many_addresses(w);
-	fwd_start(w, ARGS("--threads", "1", "--max-flows", "200", "-u", "8080:80"));
+	fwd_start(w,
+		  ARGS("--sandbox=off", "--threads", "1", "--max-flows", "200", "-u", "8080:80"));
 	flood(w, app, 1000);
 	rss = proc_rss_kb(w->fwd);
 	fds = proc_fds(w->fwd);

@@ -22,7 +22,8 @@ EACH_VARIANT(udp_session, idle_session_leaves_nothing_behind, 15)
 	struct world *w = world_up(CT_ADDR, v);
 	int app = udp_app(&w->ct, ANY[v->fam], 80), c, fds = 0;
 
-	fwd_start(w, ARGS("--threads", "1", "--udp-timeout", "2", "-u", "8080:80"));
+	fwd_start(w,
+		  ARGS("--sandbox=off", "--threads", "1", "--udp-timeout", "2", "-u", "8080:80"));
 	ns_routing(&w->ct, before, sizeof(before));
 	c = udp_client(&w->client[0], NULL, 0, HOST[v->fam], 8080);
 	for (int i = 0; i < 2; i++) {
@@ -47,7 +48,8 @@ EACH_ENGINE(udp_session, descriptors_of_many_sessions_come_back, 20)
 	struct world *w = world_up(CT_ADDR, v);
 	int app = udp_app(&w->ct, "0.0.0.0", 80), first, fds;
 
-	fwd_start(w, ARGS("--threads", "1", "--udp-timeout", "1", "-u", "8080:80"));
+	fwd_start(w,
+		  ARGS("--sandbox=off", "--threads", "1", "--udp-timeout", "1", "-u", "8080:80"));
 	ns_routing(&w->ct, before, sizeof(before));
 	first = udp_client(&w->client[0], NULL, 0, HOST[V4], 8080);
 	cr_expect(strchr(udp_ask(first, app), ':'));
@@ -228,7 +230,7 @@ EACH_VARIANT(udp_session, datagrams_in_vain_leave_nothing, 10)
 	struct world *w = world_up(CT_ADDR, v);
 	int c, app, fds;
 
-	fwd_start(w, ARGS("--threads", "1", "-u", "8080:80"));
+	fwd_start(w, ARGS("--sandbox=off", "--threads", "1", "-u", "8080:80"));
 	ns_routing(&w->ct, before, sizeof(before));
 	c = udp_client(&w->client[0], NULL, 0, HOST[v->fam], 8080);
 	for (int i = 0; i < 500; i++)
