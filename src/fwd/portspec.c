@@ -489,25 +489,37 @@ static int head_parse(struct parser *ps, struct cursor text)
 	return cursor_char(&rest, '%') ? head_interface(ps, rest) : 0;
 }
 
+/* Does @c begin with where to listen? That, without the '/' behind it, is @ret then. */
+static bool head_find(struct cursor c, struct cursor *ret)
+{
+	struct cursor text = cursor_until(&c, '/');
+	struct cursor rest = text, address = cursor_until(&rest, '%');
+	bool has_slash = cursor_char(&c, '/');
+	struct addr ignored;
+
+	if (!has_slash && (cursor_is_empty(text) || *text.p != '%'))
+		return false;
+	if (!cursor_is_empty(text) && !cursor_address(&address, &ignored) && head_is_list(text))
+		return false;
+	*ret = text;
+	return true;
+}
+
 /* Take what stands before the list of entries off @c, if anything does. */
 static int head_take(struct parser *ps, struct cursor *c)
 {
-	struct cursor rest = *c, text = cursor_until(&rest, '/');
-	struct cursor address_rest = text, address = cursor_until(&address_rest, '%');
-	bool has_slash = cursor_char(&rest, '/');
-	struct addr ignored;
+	struct cursor text;
 	int ret;
 
-	if (!has_slash && (cursor_is_empty(text) || *text.p != '%'))
+	if (!head_find(*c, &text))
 		return 0;
 	if (cursor_is_empty(text))
 		return spec_fail(ps, "no address before '/'");
-	if (!cursor_address(&address, &ignored) && head_is_list(text))
-		return 0;
 	ret = head_parse(ps, text);
 	if (ret < 0)
 		return ret;
-	*c = rest;
+	c->p = text.end;
+	cursor_char(c, '/');
 	return 0;
 }
 
@@ -593,4 +605,15 @@ int portspec_parse(enum proto proto, const char *spec, const struct portspec_env
 
 	rules_free(&ps.includes);
 	return rc;
+}
+
+size_t portspec_head(const char *spec, size_t len)
+{
+	struct cursor c = { spec, spec + len }, text;
+
+	if (!head_find(c, &text))
+		return 0;
+	c.p = text.end;
+	cursor_char(&c, '/');
+	return (size_t)(c.p - spec);
 }

@@ -26,6 +26,8 @@
  * brackets, "80:[fd00::1]/443", it is a target.
  */
 
+#include <stddef.h>
+
 #include "err.h"
 #include "fwd/rule.h"
 
@@ -47,3 +49,9 @@ struct portspec_env {
  */
 int portspec_parse(enum proto proto, const char *spec, const struct portspec_env *env,
 		   struct rules *ret, struct err *err);
+
+/*
+ * How many of the @len bytes at @spec say where to listen, with the '/' behind them; 0 if
+ * none do. For those who put specifications together.
+ */
+size_t portspec_head(const char *spec, size_t len);

@@ -599,3 +599,29 @@ Test(portspec, cuts_a_range_as_often_as_it_is_told, .timeout = TIMEOUT)
 	}
 	rules_free(&rules);
 }
+
+/* How much of a specification says where to listen. */
+Test(portspec, head_is_measured, .timeout = TIMEOUT)
+{
+	static const struct {
+		const char *spec;
+		size_t len;
+	} rows[] = {
+		{ "80", 0 },
+		{ "8080:198.18.0.1/80", 0 },
+		{ "~80/x", 0 },
+		{ "", 0 },
+		{ "198.18.0.1/80", 11 },
+		{ "[fd00::1]%eth0/80", 15 },
+		{ "80:fd00::1/443", 11 },
+		{ "80:[fd00::1]/443", 0 },
+		{ "%eth0", 5 },
+		{ "%eth0/", 6 },
+		{ "/80", 1 },
+	};
+
+	for (unsigned i = 0; i < ARRAY_SIZE(rows); i++)
+		cr_expect_eq(portspec_head(rows[i].spec, strlen(rows[i].spec)), rows[i].len, "%s",
+			     rows[i].spec);
+	cr_expect_eq(portspec_head("198.18.0.1/80", 10), 0);
+}
