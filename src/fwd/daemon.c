@@ -98,6 +98,7 @@ void daemon_say_ready(int fd)
 
 int pid_file_open(struct pid_file *p, const char *path, struct err *err)
 {
+	const struct flock lock = { .l_type = F_WRLCK, .l_whence = SEEK_SET };
 	int code;
 
 	*p = (struct pid_file){ .path = path, .fd = -1, .ours = true };
@@ -111,8 +112,11 @@ int pid_file_open(struct pid_file *p, const char *path, struct err *err)
 		p->ours = false;
 		p->fd = openat(p->dir, p->name, O_WRONLY | O_CLOEXEC);
 	}
-	if (p->fd >= 0)
+	if (p->fd >= 0) {
+		/* fcntl(2)'s kind, which says who holds it. The first of several has it. */
+		fcntl(p->fd, F_SETLK, &lock);
 		return 0;
+	}
 	code = errno;
 	close_fd(&p->dir);
 	p->path = NULL;
@@ -135,6 +139,16 @@ void pid_file_remove(struct pid_file *p)
 		unlinkat(p->dir, p->name, 0);
 	close_fd(&p->dir);
 	close_fd(&p->fd);
+}
+
+pid_t pid_file_owner(const char *path)
+{
+	cleanup_fd int fd = open(path, O_RDONLY | O_CLOEXEC | O_NOFOLLOW);
+	struct flock lock = { .l_type = F_WRLCK, .l_whence = SEEK_SET };
+
+	if (fd < 0 || fcntl(fd, F_GETLK, &lock) != 0 || lock.l_type == F_UNLCK)
+		return 0;
+	return lock.l_pid > 0 ? lock.l_pid : 0;
 }
 
 static bool inherited_is_kept(int fd, const int *keep, unsigned n)

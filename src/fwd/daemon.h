@@ -4,6 +4,7 @@
 /* Going to the background, and the pid file. */
 
 #include <stdbool.h>
+#include <sys/types.h>
 
 #include "err.h"
 #include "fwd/notify.h"
@@ -45,8 +46,10 @@ struct pid_file {
 };
 
 /*
- * Make sure early that the pid file can be written. One that exists, maybe of another
- * instance, is left as it is until pid_file_write(). 0 or -errno with @err.
+ * Make sure early that the pid file can be written, and lock it, as far as that can be
+ * done: see pid_file_owner(). One that exists, maybe of another instance, is left as it is
+ * until pid_file_write(). After daemon_fork(), as locks are of processes. 0 or -errno with
+ * @err.
  */
 int pid_file_open(struct pid_file *p, const char *path, struct err *err);
 
@@ -55,6 +58,12 @@ int pid_file_write(struct pid_file *p, struct err *err);
 
 /* Remove it, if it is ours. */
 void pid_file_remove(struct pid_file *p);
+
+/*
+ * The instance that has the pid file @path and runs; 0: none. It is known by its lock, not
+ * by what is in the file: that may be old, and its number somebody else's by now.
+ */
+pid_t pid_file_owner(const char *path);
 
 /* Descriptors above 2 that were open when the program began. */
 struct inherited {

@@ -28,6 +28,26 @@ EACH_ENGINE(lifecycle, pid_file_is_written_and_removed, 10)
 	cr_expect(access(path, F_OK) && errno == ENOENT);
 }
 
+/* While it runs it holds a lock on the pid file, by which it can be told from its successors. */
+EACH_ENGINE(lifecycle, pid_file_is_locked, 10)
+{
+	struct flock lock = { .l_type = F_WRLCK, .l_whence = SEEK_SET };
+	struct world *w = world_up(CT_LO, v);
+	pid_t pid = fwd_start(w, ARGS("-t", "8080:80"));
+	char path[64];
+	int fd;
+
+	snprintf(path, sizeof(path), "%s/pid.1", w->dir);
+	fd = open(path, O_RDONLY | O_CLOEXEC);
+	cr_assert(fd >= 0 && !fcntl(fd, F_GETLK, &lock));
+	cr_expect(lock.l_type == F_WRLCK && lock.l_pid == pid, "%d: %d", lock.l_type, lock.l_pid);
+	world_down(w);
+	lock.l_type = F_WRLCK;
+	cr_assert(!fcntl(fd, F_GETLK, &lock));
+	cr_expect_eq(lock.l_type, F_UNLCK);
+	close(fd);
+}
+
 /* In the background fwd has a session of its own, no terminal and no inherited descriptor. */
 EACH_ENGINE(lifecycle, daemon_is_detached, 10)
 {
