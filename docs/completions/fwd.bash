@@ -37,6 +37,10 @@ _fwd() {
     mapfile -t COMPREPLY < <(compgen -W '--undo --dry-run -h --help' -- "$cur")
     return
   fi
+  if ((first == 1 && COMP_CWORD > 1)) && [[ ${COMP_WORDS[1]} == hook ]]; then
+    mapfile -t COMPREPLY < <(compgen -W 'createRuntime poststart poststop -h --help' -- "$cur")
+    return
+  fi
   if ((first == 1 && COMP_CWORD > 1)) && [[ ${COMP_WORDS[1]} == ctl ]]; then
     case $COMP_CWORD in
     2) mapfile -t COMPREPLY < <(compgen -f -- "$cur") ;;
@@ -77,7 +81,7 @@ _fwd() {
         --half-closed-timeout --udp-timeout -f --foreground --ready-fd --exit-fd -P --pid -l --log-file --log-size -q --quiet
         -d --debug --version -h --help' -- "$cur")
     else
-      mapfile -t COMPREPLY < <(compgen -W 'ctl install-podman' -- "$cur"; compgen -c -- "$cur")
+      mapfile -t COMPREPLY < <(compgen -W 'ctl hook install-podman' -- "$cur"; compgen -c -- "$cur")
     fi
     ;;
   esac

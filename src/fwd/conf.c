@@ -78,6 +78,7 @@ static const char conf_usage[] =
 	"       fwd [OPTION]... [--] COMMAND [ARG]...\n"
 	"       fwd ctl PATH list|add|delete|stats|flows\n"
 	"       fwd install-podman [--undo] [--dry-run]\n"
+	"       fwd hook [STAGE]\n"
 	"\n"
 	"Publish ports of the host in a network namespace that is yours. Applications in\n"
 	"there see the client's own address and port. With COMMAND: run it in new user\n"

@@ -11,6 +11,7 @@
 #include "fwd/ctl.h"
 #include "fwd/daemon.h"
 #include "fwd/forwarder.h"
+#include "fwd/hook.h"
 #include "fwd/install.h"
 #include "fwd/log.h"
 #include "fwd/notify.h"
@@ -145,19 +146,12 @@ static const struct {
 	{ "install-podman", install_podman },
 };
 
-int main(int argc, char **argv)
+static int main_command_line(int argc, char **argv)
 {
 	struct conf conf;
 	struct err err;
 	int ret;
 
-	if (rootlessport_is_called(argv[0]))
-		return main_rootlessport(argc);
-	if (argc > 1 && strcmp(argv[1], "ctl") == 0)
-		return ctl_main(argc - 1, argv + 1);
-	for (unsigned i = 0; argc > 1 && i < ARRAY_SIZE(main_tools); i++)
-		if (strcmp(argv[1], main_tools[i].name) == 0)
-			return main_tool(main_tools[i].run(argc - 1, argv + 1, &err), &err);
 	ret = conf_parse(argc, argv, &conf, &err);
 	if (ret == CONF_DONE)
 		return 0;
@@ -170,4 +164,34 @@ int main(int argc, char **argv)
 		return 1;
 	}
 	return ret;
+}
+
+/* As a hook of an OCI runtime. */
+static int main_hook(int argc, char **argv)
+{
+	struct publish args;
+	struct err err;
+	int ret = hook_run(argc, argv, stdin, &args, &err);
+
+	if (ret != HOOK_FORWARD)
+		return main_tool(ret, &err);
+	ret = main_command_line((int)args.n, args.v);
+	publish_free(&args);
+	return ret;
+}
+
+int main(int argc, char **argv)
+{
+	struct err err;
+
+	if (rootlessport_is_called(argv[0]))
+		return main_rootlessport(argc);
+	if (argc > 1 && strcmp(argv[1], "ctl") == 0)
+		return ctl_main(argc - 1, argv + 1);
+	if (argc > 1 && strcmp(argv[1], "hook") == 0)
+		return main_hook(argc - 1, argv + 1);
+	for (unsigned i = 0; argc > 1 && i < ARRAY_SIZE(main_tools); i++)
+		if (strcmp(argv[1], main_tools[i].name) == 0)
+			return main_tool(main_tools[i].run(argc - 1, argv + 1, &err), &err);
+	return main_command_line(argc, argv);
 }
