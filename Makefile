@@ -208,6 +208,8 @@ install: $(BUILD)/fwd ## install into DESTDIR and PREFIX (/usr/local)
 	install -Dm644 docs/completions/fwd.fish $(DESTDIR)$(FISH_DIR)/fwd.fish
 	install -d $(DESTDIR)$(DOCDIR)
 	install -m644 $(wildcard $(DOCS)) $(DESTDIR)$(DOCDIR)
+	sed 's|/usr/local/bin|$(BINDIR)|' docs/examples/hooks.d/fwd.json | \
+		install -Dm644 /dev/stdin $(DESTDIR)$(DOCDIR)/examples/hooks.d/fwd.json
 
 uninstall: ## remove what install put there
 	rm -f $(DESTDIR)$(BINDIR)/fwd $(DESTDIR)$(MANDIR)/man1/fwd.1 \

@@ -34,7 +34,7 @@ _fwd() {
   first=$(_fwd_first_operand)
 
   if ((first == 1 && COMP_CWORD > 1)) && [[ ${COMP_WORDS[1]} == install-podman ]]; then
-    mapfile -t COMPREPLY < <(compgen -W '--undo --dry-run -h --help' -- "$cur")
+    mapfile -t COMPREPLY < <(compgen -W '--hook --undo --dry-run -h --help' -- "$cur")
     return
   fi
   if ((first == 1 && COMP_CWORD > 1)) && [[ ${COMP_WORDS[1]} == hook ]]; then

@@ -10,6 +10,7 @@ end
 complete -c fwd -f
 complete -c fwd -n __fish_use_subcommand -a '(__fish_complete_subcommand)'
 complete -c fwd -n __fish_use_subcommand -a install-podman -d 'Put fwd in place of rootlessport'
+complete -c fwd -n '__fish_seen_subcommand_from install-podman' -l hook -d 'As a hook'
 complete -c fwd -n '__fish_seen_subcommand_from install-podman' -l undo -d 'Take it back'
 complete -c fwd -n '__fish_seen_subcommand_from install-podman' -l dry-run -d 'Only print what would be done'
 complete -c fwd -n __fish_use_subcommand -a hook -d 'Publish ports for an OCI runtime'

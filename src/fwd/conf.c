@@ -77,7 +77,7 @@ static const char conf_usage[] =
 	"       fwd [OPTION]... PID\n"
 	"       fwd [OPTION]... [--] COMMAND [ARG]...\n"
 	"       fwd ctl PATH list|add|delete|stats|flows\n"
-	"       fwd install-podman [--undo] [--dry-run]\n"
+	"       fwd install-podman [--hook] [--undo] [--dry-run]\n"
 	"       fwd hook [STAGE]\n"
 	"\n"
 	"Publish ports of the host in a network namespace that is yours. Applications in\n"

@@ -1,7 +1,10 @@
 /* SPDX-License-Identifier: Apache-2.0 */
 #pragma once
 
-/* "fwd install-podman": put fwd in place of Podman's rootlessport, for one user. */
+/*
+ * "fwd install-podman": put fwd in place of Podman's rootlessport, or among its hooks, for
+ * one user.
+ */
 
 #include "err.h"
 

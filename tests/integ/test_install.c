@@ -10,6 +10,9 @@
 #define LINK	".local/lib/fwd/podman/rootlessport"
 #define DROP_IN ".config/containers/containers.conf.d/fwd.conf"
 
+#define HOOK	     ".local/lib/fwd/hooks.d/fwd.json"
+#define HOOK_DROP_IN ".config/containers/containers.conf.d/fwd-hook.conf"
+
 static char home[64];
 
 static struct world *home_up(void)
@@ -217,6 +220,77 @@ Test(install, own_list_is_respected, .timeout = 15)
 	r = fwd_run(w, ARGS("install-podman", "--undo"));
 	expect(&r, 0, "which is for you to change");
 	cr_expect_str_eq(content(".config/containers/containers.conf"), text);
+}
+
+/* As a hook: a file for it and a drop-in file of their own, which come and go alone. */
+Test(install, hook_makes_and_undoes, .timeout = 15)
+{
+	struct world *w = home_up();
+	char ours[PATH_MAX], example[4096], want[8192], *path;
+	struct run r = fwd_run(w, ARGS("install-podman"));
+	const char *before = snapshot();
+
+	expect(&r, 0, DROP_IN);
+	r = fwd_run(w, ARGS("install-podman", "--hook", "--dry-run"));
+	expect(&r, 0, "would write ");
+	cr_expect_str_eq(snapshot(), before);
+	r = fwd_run(w, ARGS("install-podman", "--hook"));
+	expect(&r, 0, HOOK ", which names ");
+	expect(&r, 0, HOOK_DROP_IN ", which names ");
+	snprintf(
+		ours, sizeof(ours),
+		"[engine]\nhooks_dir = [\n  \"%s\",\n  \"/usr/share/containers/oci/hooks.d\",\n]\n",
+		in_home(".local/lib/fwd/hooks.d"));
+	cr_expect(strstr(content(HOOK_DROP_IN), ours), "%s", content(HOOK_DROP_IN));
+	/* The example in the documentation, but for the path of the program. */
+	cr_assert(read_file("docs/examples/hooks.d/fwd.json", example, sizeof(example)) > 0);
+	path = strstr(example, "/usr/local/bin/fwd");
+	cr_assert(path);
+	snprintf(want, sizeof(want), "%.*s%s%s", (int)(path - example), example, fwd_path(),
+		 path + strlen("/usr/local/bin/fwd"));
+	cr_expect_str_eq(content(HOOK), want);
+
+	r = fwd_run(w, ARGS("install-podman", "--hook"));
+	expect(&r, 0, "fwd.json is there already");
+	expect(&r, 0, "fwd-hook.conf is there already");
+	r = fwd_run(w, ARGS("install-podman", "--undo", "--hook"));
+	expect(&r, 0, "remove ");
+	cr_expect_str_eq(snapshot(), before);
+}
+
+/* A file of another program of fwd's is brought up to date; what fwd has not made is left. */
+Test(install, hook_leaves_foreign_files, .timeout = 15)
+{
+	struct world *w = home_up();
+	char text[8192], old[4096], *path;
+	struct run r = fwd_run(w, ARGS("install-podman", "--hook"));
+	const char *before;
+
+	expect(&r, 0, "write ");
+	snprintf(text, sizeof(text), "%s", content(HOOK));
+	snprintf(old, sizeof(old), "%s", content(HOOK));
+	path = strstr(old, fwd_path());
+	cr_assert(path);
+	memcpy(path, "/old", 4);
+	cr_assert(!unlink(in_home(HOOK)));
+	put(HOOK, old);
+	r = fwd_run(w, ARGS("install-podman", "--hook"));
+	expect(&r, 0, "write ");
+	cr_expect_str_eq(content(HOOK), text);
+
+	put(HOOK, "{\"version\":\"1.0.0\"}\n");
+	before = snapshot();
+	r = fwd_run(w, ARGS("install-podman", "--hook"));
+	expect(&r, 1, "was not made by fwd");
+	r = fwd_run(w, ARGS("install-podman", "--hook", "--undo"));
+	expect(&r, 1, "was not made by fwd");
+	cr_expect_str_eq(snapshot(), before);
+
+	put(HOOK, text);
+	cr_assert(!unlink(in_home(HOOK_DROP_IN)));
+	put(".config/containers/containers.conf", "[engine]\nhooks_dir=[\"/opt/hooks.d\"]\n");
+	r = fwd_run(w, ARGS("install-podman", "--hook"));
+	expect(&r, 1, "containers.conf' sets hooks_dir: put \"");
 }
 
 /* Variables that move Podman's configuration count. */
