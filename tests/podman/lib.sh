@@ -179,14 +179,14 @@ eventually() {
   done
 }
 
-# check SUITE::NAME: run the function of that NAME; 77 is that a program is missing.
+# check SUITE::NAME [VARIANT]: run the function of that NAME; 77 is that a program is missing.
 check() {
   ("${1#*::}")
   case $? in
-  0) echo "ok - $1" ;;
-  77) echo "ok - $1 # SKIP a program is missing" ;;
+  0) echo "ok - $1${2:+_$2}" ;;
+  77) echo "ok - $1${2:+_$2} # SKIP a program is missing" ;;
   *)
-    echo "not ok - $1"
+    echo "not ok - $1${2:+_$2}"
     failed=$((failed + 1))
     ;;
   esac
