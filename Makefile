@@ -10,17 +10,20 @@ MANDIR   ?= $(DATADIR)/man
 DOCDIR   ?= $(DATADIR)/doc/fwd
 DESTDIR  ?=
 
-CC       ?= cc
-PKG      ?= pkg-config
-BUILD    ?= build
-CFLAGS   ?= -O2 -g
+CC         ?= cc
+PKG_CONFIG ?= pkg-config
+INSTALL    ?= install
+BUILD      ?= build
+CFLAGS     ?= -O2 -g
 WARN     := -Wall -Wextra -Wshadow -Wmissing-prototypes -Wstrict-prototypes -Wconversion \
 	    -Wno-sign-conversion -Wvla $(if $(CI),-Werror)
 DEFS     := -D_GNU_SOURCE -DFWD_VERSION='"$(VERSION)"' -Isrc -Iinclude
 LIBS     := liburing libmnl jansson
-BASE_CFLAGS = -std=gnu11 -pthread $(WARN) $(DEFS) $(shell $(PKG) --cflags $(LIBS))
-LDLIBS    = $(shell $(PKG) --libs $(LIBS)) -pthread
-HARDEN   ?= -fstack-protector-strong -D_FORTIFY_SOURCE=2 -fPIE
+BASE_CFLAGS = -std=gnu11 -pthread $(WARN) $(DEFS) $(shell $(PKG_CONFIG) --cflags $(LIBS))
+LDLIBS    = $(shell $(PKG_CONFIG) --libs $(LIBS)) -pthread
+# A distribution that sets a level of _FORTIFY_SOURCE keeps it.
+FORTIFY  := $(if $(findstring _FORTIFY_SOURCE,$(CPPFLAGS) $(CFLAGS)),,-D_FORTIFY_SOURCE=2)
+HARDEN   ?= -fstack-protector-strong $(FORTIFY) -fPIE
 HARDEN_LD ?= -pie -Wl,-z,relro,-z,now
 
 CLANG_FORMAT ?= clang-format
@@ -47,7 +50,7 @@ HELPERS  := $(filter-out tests/integ/test_%.c,$(sort $(wildcard tests/integ/*.c)
 HELP_OBJ := $(HELPERS:%.c=$(BUILD)/%.o)
 UNIT_SRC := $(filter-out tests/unit/test_%.c,$(sort $(wildcard tests/unit/*.c)))
 UNIT_OBJ := $(UNIT_SRC:%.c=$(BUILD)/%.o)
-TEST_LIBS = $(shell $(PKG) --libs criterion)
+TEST_LIBS = $(shell $(PKG_CONFIG) --libs criterion)
 
 # ---------------------------------------------------------------- the program
 all: $(BUILD)/fwd ## build build/fwd (the default)
@@ -58,12 +61,12 @@ $(BUILD)/fwd: $(OBJS)
 
 $(BUILD)/libfwd.a: $(LIB_OBJS)
 	$(call say,AR,$@)
-	$(Q)rm -f $@ && ar rcs $@ $^
+	$(Q)rm -f $@ && $(AR) rcs $@ $^
 
 $(BUILD)/%.o: %.c
 	$(call say,CC,$<)
 	$(Q)mkdir -p $(@D)
-	$(Q)$(CC) $(BASE_CFLAGS) $(HARDEN) $(CFLAGS) -MMD -MP -c -o $@ $<
+	$(Q)$(CC) $(BASE_CFLAGS) $(HARDEN) $(CPPFLAGS) $(CFLAGS) -MMD -MP -c -o $@ $<
 
 # ---------------------------------------------------------------- set-up
 # Targets that need more than a compiler install it by tests/deps, which says
