@@ -197,28 +197,36 @@ cppcheck: ## cppcheck
 	$(call say,CPPCHECK,"$(words $(SRCS)) files")
 
 # ---------------------------------------------------------------- install
-BASH_DIR := $(DATADIR)/bash-completion/completions
-ZSH_DIR  := $(DATADIR)/zsh/site-functions
-FISH_DIR := $(DATADIR)/fish/vendor_completions.d
-DOCS     := README.md CHANGELOG.md LICENSE docs/design.md docs/benchmarks.md docs/podman.md
+# Completions are where Fedora and most others look; Debian's zsh has its own place.
+BASH_DIR ?= $(DATADIR)/bash-completion/completions
+ZSH_DIR  ?= $(DATADIR)/zsh/site-functions
+FISH_DIR ?= $(DATADIR)/fish/vendor_completions.d
+MANUALS  := $(sort $(wildcard docs/*.1))
+DOCS     := README.md CHANGELOG.md LICENSE $(sort $(wildcard docs/*.md))
+EXAMPLES := $(sort $(shell find docs/examples -type f))
+# The manuals of docs/ lie beside the README, so its links to them change.
+IN_DOCS  := s,](docs/,](,g
+INSTALLED = $(BINDIR)/fwd $(MANUALS:docs/%=$(MANDIR)/man1/%) $(BASH_DIR)/fwd $(ZSH_DIR)/_fwd \
+	    $(FISH_DIR)/fwd.fish $(addprefix $(DOCDIR)/,$(notdir $(DOCS)) $(EXAMPLES:docs/%=%))
 
 install: $(BUILD)/fwd ## install into DESTDIR and PREFIX (/usr/local)
-	install -Dm755 $(BUILD)/fwd $(DESTDIR)$(BINDIR)/fwd
-	install -Dm644 docs/fwd.1 $(DESTDIR)$(MANDIR)/man1/fwd.1
-	install -Dm644 docs/fwd-ctl.1 $(DESTDIR)$(MANDIR)/man1/fwd-ctl.1
-	install -Dm644 docs/completions/fwd.bash $(DESTDIR)$(BASH_DIR)/fwd
-	install -Dm644 docs/completions/_fwd $(DESTDIR)$(ZSH_DIR)/_fwd
-	install -Dm644 docs/completions/fwd.fish $(DESTDIR)$(FISH_DIR)/fwd.fish
-	install -d $(DESTDIR)$(DOCDIR)
-	install -m644 $(wildcard $(DOCS)) $(DESTDIR)$(DOCDIR)
-	sed 's|/usr/local/bin|$(BINDIR)|' docs/examples/hooks.d/fwd.json | \
-		install -Dm644 /dev/stdin $(DESTDIR)$(DOCDIR)/examples/hooks.d/fwd.json
+	$(INSTALL) -D -m 755 $(BUILD)/fwd $(DESTDIR)$(BINDIR)/fwd
+	$(INSTALL) -d $(DESTDIR)$(MANDIR)/man1 $(DESTDIR)$(DOCDIR)
+	$(INSTALL) -m 644 $(MANUALS) $(DESTDIR)$(MANDIR)/man1
+	$(INSTALL) -D -m 644 docs/completions/fwd.bash $(DESTDIR)$(BASH_DIR)/fwd
+	$(INSTALL) -D -m 644 docs/completions/_fwd $(DESTDIR)$(ZSH_DIR)/_fwd
+	$(INSTALL) -D -m 644 docs/completions/fwd.fish $(DESTDIR)$(FISH_DIR)/fwd.fish
+	$(INSTALL) -m 644 $(DOCS) $(DESTDIR)$(DOCDIR)
+	sed -i '$(IN_DOCS)' $(DESTDIR)$(DOCDIR)/README.md
+	set -e; for f in $(EXAMPLES); do \
+		if [ -x $$f ]; then mode=755; else mode=644; fi; \
+		$(INSTALL) -D -m $$mode $$f $(DESTDIR)$(DOCDIR)/$${f#docs/}; \
+	done
+	sed -i 's|/usr/local/bin|$(BINDIR)|' $(DESTDIR)$(DOCDIR)/examples/hooks.d/fwd.json
 
 uninstall: ## remove what install put there
-	rm -f $(DESTDIR)$(BINDIR)/fwd $(DESTDIR)$(MANDIR)/man1/fwd.1 \
-		$(DESTDIR)$(MANDIR)/man1/fwd-ctl.1 $(DESTDIR)$(BASH_DIR)/fwd \
-		$(DESTDIR)$(ZSH_DIR)/_fwd $(DESTDIR)$(FISH_DIR)/fwd.fish
-	rm -rf $(DESTDIR)$(DOCDIR)
+	rm -f $(addprefix $(DESTDIR),$(INSTALLED))
+	[ ! -d $(DESTDIR)$(DOCDIR) ] || find $(DESTDIR)$(DOCDIR) -depth -type d -empty -delete
 
 dist: ## fwd-VERSION.tar.gz of what is committed
 	$(Q)mkdir -p $(BUILD)
@@ -228,8 +236,8 @@ dist: ## fwd-VERSION.tar.gz of what is committed
 # ---------------------------------------------------------------- the rest
 man-check: ## lint and render the manuals
 	$(Q)tests/deps man
-	$(Q)mandoc -Tlint -W warning docs/fwd.1 docs/fwd-ctl.1
-	$(call say,MAN,"docs/fwd.1 docs/fwd-ctl.1")
+	$(Q)mandoc -Tlint -W warning $(MANUALS)
+	$(call say,MAN,"$(MANUALS)")
 
 clean: ## remove what was built
 	rm -rf build build-*
