@@ -90,6 +90,10 @@ check: ## install what is missing, build, run every test
 	$(Q)$(MAKE) --no-print-directory tests
 	$(Q)BUILD=$(BUILD) tests/run
 
+# One at a time: an ordinary user's tests have one limit on pipes in common.
+check-unit: $(UNIT) ## build and run the unit tests alone: no namespace, no network
+	$(Q)BUILD=$(BUILD) JOBS=1 tests/run $(UNIT)
+
 $(BUILD)/tests/unit/test_%: $(BUILD)/tests/unit/test_%.o $(UNIT_OBJ) $(BUILD)/libfwd.a
 	$(call say,LD,$@)
 	$(Q)$(CC) $(CFLAGS) $(HARDEN_LD) $(LDFLAGS) -o $@ $^ $(LDLIBS) $(TEST_LIBS)
@@ -247,7 +251,7 @@ help: ## this
 		while IFS="$$(printf '\t')" read -r t d; do printf '  %-14s %s\n' "$$t" "$$d"; done
 	@echo "V=1: show commands. CI=1: warnings are errors. CC=clang: another compiler."
 
-.PHONY: all tests deps deps-dev demo check asan tsan fuzz headers format format-check tidy cppcheck \
+.PHONY: all tests deps deps-dev demo check check-unit asan tsan fuzz headers format format-check tidy cppcheck \
 	install uninstall dist man-check clean help
 .SECONDARY:
 
