@@ -75,7 +75,7 @@ deps: ## install what building needs
 	$(Q)tests/deps build
 
 deps-dev: ## install what testing, checking and measuring need, too
-	$(Q)tests/deps build test podman demo namespaces fuzz lint man bench
+	$(Q)tests/deps build test podman demo namespaces fuzz lint man package bench
 
 demo: ## see it work: two hosts, a rootless container, nginx in it
 	$(Q)tests/deps build demo namespaces
@@ -237,6 +237,14 @@ dist: ## fwd-VERSION.tar.gz of what is committed
 	$(Q)git archive --prefix=fwd-$(VERSION)/ -o $(BUILD)/fwd-$(VERSION).tar.gz HEAD
 	$(call say,DIST,$(BUILD)/fwd-$(VERSION).tar.gz)
 
+# It is built from a copy, as any user; nothing is signed or installed.
+deb: ## build/deb/fwd_VERSION_ARCH.deb and its sources, checked; lintian if there
+	$(Q)tests/deps build package
+	$(Q)packaging/build deb $(VERSION) $(BUILD)/deb
+	$(Q)tests/package $(VERSION) $(BUILD)/deb/fwd_$(VERSION)_*.deb
+	$(Q)! command -v lintian >/dev/null || \
+		lintian --allow-root --fail-on error,warning $(BUILD)/deb/fwd_$(VERSION)_*.changes
+
 # ---------------------------------------------------------------- the rest
 man-check: ## lint and render the manuals
 	$(Q)tests/deps man
@@ -252,7 +260,7 @@ help: ## this
 	@echo "V=1: show commands. CI=1: warnings are errors. CC=clang: another compiler."
 
 .PHONY: all tests deps deps-dev demo check check-unit asan tsan fuzz headers format format-check tidy cppcheck \
-	install uninstall dist man-check clean help
+	install uninstall dist deb man-check clean help
 .SECONDARY:
 
 -include bench/bench.mk
