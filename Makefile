@@ -237,13 +237,18 @@ dist: ## fwd-VERSION.tar.gz of what is committed
 	$(Q)git archive --prefix=fwd-$(VERSION)/ -o $(BUILD)/fwd-$(VERSION).tar.gz HEAD
 	$(call say,DIST,$(BUILD)/fwd-$(VERSION).tar.gz)
 
-# It is built from a copy, as any user; nothing is signed or installed.
+# Both are built from a copy, as any user; nothing is signed or installed.
 deb: ## build/deb/fwd_VERSION_ARCH.deb and its sources, checked; lintian if there
 	$(Q)tests/deps build package
 	$(Q)packaging/build deb $(VERSION) $(BUILD)/deb
 	$(Q)tests/package $(VERSION) $(BUILD)/deb/fwd_$(VERSION)_*.deb
 	$(Q)! command -v lintian >/dev/null || \
 		lintian --allow-root --fail-on error,warning $(BUILD)/deb/fwd_$(VERSION)_*.changes
+
+rpm: ## build/rpm/fwd-VERSION-RELEASE.ARCH.rpm and its sources, checked
+	$(Q)tests/deps build package
+	$(Q)packaging/build rpm $(VERSION) $(BUILD)/rpm
+	$(Q)tests/package $(VERSION) "$$(ls $(BUILD)/rpm/fwd-$(VERSION)-*.rpm | grep -v 'src.rpm$$')"
 
 # ---------------------------------------------------------------- the rest
 man-check: ## lint and render the manuals
@@ -260,7 +265,7 @@ help: ## this
 	@echo "V=1: show commands. CI=1: warnings are errors. CC=clang: another compiler."
 
 .PHONY: all tests deps deps-dev demo check check-unit asan tsan fuzz headers format format-check tidy cppcheck \
-	install uninstall dist deb man-check clean help
+	install uninstall dist deb rpm man-check clean help
 .SECONDARY:
 
 -include bench/bench.mk
