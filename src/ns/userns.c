@@ -42,5 +42,11 @@ int userns_unshare(int flags, uid_t uid, gid_t gid, struct err *err)
 		ret = userns_map("/proc/self/uid_map", uid, outer_uid);
 	if (ret == 0)
 		ret = userns_map("/proc/self/gid_map", gid, outer_gid);
+	/* Without capabilities in there: AppArmor's way, where a profile is missing. */
+	if (ret == -EPERM || ret == -EACCES)
+		return err_set(err, -ret,
+			       "cannot map ids into the new user namespace: %s: see "
+			       "kernel.apparmor_restrict_unprivileged_userns",
+			       strerror(-ret));
 	return ret < 0 ? err_sys(err, -ret, "map ids into the new user namespace") : 0;
 }
