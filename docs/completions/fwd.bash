@@ -15,7 +15,7 @@ _fwd_first_operand() {
   for ((i = 1; i < COMP_CWORD; i++)); do
     case ${COMP_WORDS[i]} in
     --) echo $((i + 1)) && return ;;
-    = | -t | -u | -c | -P | -l | --control | --listen-fd | --tcp-ports | --udp-ports | --pid | --log-file | --log-size | --netns | --source | \
+    = | -t | -u | -c | -P | -l | --control | --listen-fd | --tcp-ports | --udp-ports | --pid | --log-file | --log-size | --netns | --source | --sandbox | \
       --engine | --threads | --max-flows | --connect-timeout | --half-closed-timeout | \
       --udp-timeout | --ready-fd | --exit-fd)
       # Readline makes a word of '=', too.
@@ -68,6 +68,7 @@ _fwd() {
   fi
   case $prev in
   -t | --tcp-ports | -u | --udp-ports) mapfile -t COMPREPLY < <(compgen -W 'all auto none' -- "$cur") ;;
+  --sandbox) mapfile -t COMPREPLY < <(compgen -W 'strict off' -- "$cur") ;;
   --source) mapfile -t COMPREPLY < <(compgen -W 'keep require off' -- "$cur") ;;
   --engine) mapfile -t COMPREPLY < <(compgen -W 'io_uring epoll' -- "$cur") ;;
   --netns) mapfile -t COMPREPLY < <(compgen -W "$(_fwd_netns)" -- "$cur"; compgen -f -- "$cur") ;;
@@ -77,7 +78,7 @@ _fwd() {
   *)
     if [[ $cur == -* ]]; then
       mapfile -t COMPREPLY < <(compgen -W '-t --tcp-ports -u --udp-ports --netns -c --control --listen-fd -4 --ipv4-only -6 --ipv6-only
-        --freebind --host-lo-to-ns-lo --source --engine --threads --max-flows --connect-timeout
+        --freebind --host-lo-to-ns-lo --source --sandbox --engine --threads --max-flows --connect-timeout
         --half-closed-timeout --udp-timeout -f --foreground --ready-fd --exit-fd -P --pid -l --log-file --log-size -q --quiet
         -d --debug --version -h --help' -- "$cur")
     else
