@@ -21,7 +21,9 @@
  *
  * Who may stay when the table is full: a spoofed source never sees an answer, so
  * it never makes a session lasting; those are never evicted. The oldest of the
- * one-way sessions goes first, then the oldest of those answered once.
+ * one-way sessions goes first, then the oldest of those answered once. But a few
+ * one-way sessions are left where others were answered: theirs may be the answers
+ * that are on their way right now.
  *
  * Nothing waits: a datagram that cannot be sent is dropped, as a router would,
  * and counted.
@@ -40,6 +42,7 @@
 #define NS	     1000000000ull
 #define UDP_OVERLAP  64u /* sessions that may be closing while others take their place */
 #define UDP_TOUCH_NS NS	 /* how exact the order of idle sessions is */
+#define UDP_SPARED   16u /* one-way sessions that are spared: one of so many */
 
 /* ---------------------------------------------------------------- lists and slots */
 
@@ -54,6 +57,7 @@ static void udp_link(struct udp *u, struct udp_list *l, uint32_t i)
 	else
 		l->head = i;
 	l->tail = i;
+	l->n++;
 }
 
 static void udp_unlink(struct udp *u, struct udp_list *l, uint32_t i)
@@ -68,6 +72,7 @@ static void udp_unlink(struct udp *u, struct udp_list *l, uint32_t i)
 		u->v[s->next].prev = s->prev;
 	else
 		l->tail = s->prev;
+	l->n--;
 }
 
 static uint32_t udp_index(const struct udp *u, const struct udp_session *s)
@@ -389,21 +394,27 @@ static int udp_climb(struct udp *u, struct udp_session *s)
 	return code;
 }
 
+/* The session that can best be spared, or FLOW_NONE. */
+static uint32_t udp_spare(const struct udp *u)
+{
+	const struct udp_list *one_way = &u->kind[UDP_ONE_WAY];
+	const struct udp_list *answered = &u->kind[UDP_ANSWERED];
+	uint32_t all = one_way->n + answered->n + u->kind[UDP_LASTING].n;
+	bool crowd = one_way->n * UDP_SPARED > all;
+
+	return one_way->n > 0 && (crowd || answered->n == 0) ? one_way->head : answered->head;
+}
+
 bool udp_make_room(struct udp *u)
 {
 	/* Slots come back with the next turn: a flood in one batch must not go on to others. */
-	if (u->n_closing >= UDP_OVERLAP)
-		return false;
-	for (int kind = UDP_ONE_WAY; kind < UDP_LASTING; kind++) {
-		uint32_t i = u->kind[kind].head;
+	uint32_t i = u->n_closing < UDP_OVERLAP ? udp_spare(u) : FLOW_NONE;
 
-		if (i == FLOW_NONE)
-			continue;
-		stats_add(&u->stats->error[STATS_UDP_EVICTED], 1);
-		udp_close(u, &u->v[i]);
-		return true;
-	}
-	return false;
+	if (i == FLOW_NONE)
+		return false;
+	stats_add(&u->stats->error[STATS_UDP_EVICTED], 1);
+	udp_close(u, &u->v[i]);
+	return true;
 }
 
 static struct udp_session *udp_slot(struct udp *u)

@@ -55,7 +55,7 @@ struct udp_session {
 };
 
 struct udp_list {
-	uint32_t head, tail;
+	uint32_t head, tail, n;
 };
 
 /* What the listeners of the worker are to UDP. */
@@ -105,7 +105,7 @@ int udp_init(struct udp *u, struct loop *loop, const struct conf *conf, struct s
 	     uint32_t metric, struct err *err);
 void udp_fini(struct udp *u);
 
-/* End the session that is worth least. False if all are worth as much as a connection. */
+/* End the session that can best be spared. False if all are worth as much as a connection. */
 bool udp_make_room(struct udp *u);
 
 /* After a batch of completions: send what is gathered. */

@@ -115,6 +115,31 @@ EACH_ENGINE(udp_limits, flood_leaves_room_for_connections, 20)
 	world_down(w);
 }
 
+/* Who waits for an answer gets it, however many others are served meanwhile. */
+EACH_VARIANT(udp_limits, slow_answer_arrives_while_others_come_and_go, 20)
+{
+	struct world *w = world_up(CT_ADDR, v);
+	int app = udp_app(&w->ct, ANY[v->fam], 80), slow, c[100];
+	const struct udp_in *in;
+	struct udp_in question;
+
+	fwd_start(w, ARGS("--threads", "1", "--max-flows", "40", "-u", "8080:80"));
+	slow = udp_client(&w->client[0], NULL, 0, HOST[v->fam], 8080);
+	cr_assert(!udp_put(slow, NULL, 0, "slow", 4));
+	in = udp_get(app, patient(2000));
+	cr_assert_not_null(in);
+	question = *in;
+	for (unsigned i = 0; i < ARRAY_SIZE(c); i++) {
+		c[i] = udp_client(&w->client[0], NULL, 0, HOST[v->fam], 8080);
+		cr_expect_str_eq(udp_ask(c[i], app), self_of(c[i]));
+	}
+	cr_expect(fwd_counts(w, "ended early, table full: 61"), "%s", fwd_summary(w));
+	cr_assert(!udp_answer(app, &question, "late", 4));
+	in = udp_get(slow, patient(2000));
+	cr_expect(in && in->len == 4, "no answer arrived\n%s", fwd_summary(w));
+	world_down(w);
+}
+
 /* When all sessions are lasting ones, who comes next is refused, and counted. */
 EACH_VARIANT(udp_limits, full_of_lasting_sessions_refuses, 10)
 {

@@ -20,7 +20,13 @@ static void up_small(void)
 	urig_up(4);
 }
 
+static void up_32(void)
+{
+	urig_up(32);
+}
+
 #define UDP_TEST(name)	     Test(udp, name, .init = up, .fini = urig_down, .timeout = 10)
+#define UDP_TEST_OF_32(name) Test(udp, name, .init = up_32, .fini = urig_down, .timeout = 10)
 #define UDP_TEST_SMALL(name) Test(udp, name, .init = up_small, .fini = urig_down, .timeout = 10)
 
 static void from_client(uint16_t port, size_t len)
@@ -237,6 +243,26 @@ UDP_TEST_SMALL(least_worth_is_evicted_first)
 	cr_expect(urig_session(1) && urig_session(5) && urig_session(6) && urig_session(8));
 	cr_expect_eq(urig_error(STATS_UDP_EVICTED), 4);
 	cr_expect_eq(urig.n_flows, 4);
+}
+
+/* Few that were not answered are spared, as long as there are others: their answers may be on the
+ * way. */
+UDP_TEST_OF_32(few_that_wait_for_an_answer_are_spared)
+{
+	make(1, UDP_ONE_WAY);
+	for (uint16_t port = 2; port <= 32; port++)
+		make(port, UDP_ANSWERED);
+	make(33, UDP_ONE_WAY); /* for 2 */
+	urig_settle();
+	cr_expect_null(urig_session(2));
+	make(34, UDP_ONE_WAY); /* for 3: before it there were two of 32 */
+	urig_settle();
+	cr_expect_null(urig_session(3));
+	make(35, UDP_ONE_WAY); /* for 1: there are three, which may be a flood */
+	urig_settle();
+	cr_expect_null(urig_session(1));
+	cr_expect(urig_session(4) && urig_session(33) && urig_session(34));
+	cr_expect_eq(urig_error(STATS_UDP_EVICTED), 3);
 }
 
 /* Lasting sessions are not evicted: who comes next is refused, and counted. */
