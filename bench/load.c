@@ -41,7 +41,8 @@ enum {
 	OPT_GSO,
 	OPT_RATE,
 	OPT_CHECK,
-	OPT_DIR
+	OPT_DIR,
+	OPT_FROM
 };
 
 static const struct option options[] = {
@@ -57,13 +58,15 @@ static const struct option options[] = {
 	{ "rate", required_argument, NULL, OPT_RATE },
 	{ "check", required_argument, NULL, OPT_CHECK },
 	{ "dir", required_argument, NULL, OPT_DIR },
+	{ "from", required_argument, NULL, OPT_FROM },
 	{ 0 },
 };
 
 static const char usage[] =
 	"usage: load server|client SCENARIO --addr ADDR --port PORT\n"
 	"            [--seconds S] [--warmup S] [--grace S] [--pause S] [--streams N] [--size B]\n"
-	"            [--gso N] [--rate PPS] [--dir up|down|both] [--check none|sample|full]\n";
+	"            [--gso N] [--rate PPS] [--dir up|down|both] [--check none|sample|full]\n"
+	"            [--from ADDR]\n";
 
 static uint64_t parse_seconds(const char *text)
 {
@@ -85,22 +88,23 @@ static unsigned int parse_number(const char *text, unsigned int max)
 	return (unsigned int)n;
 }
 
-static void parse_addr(struct load_opts *o, const char *text, uint16_t port)
+/* Into *@addr. Returns its length. */
+static socklen_t parse_addr(struct sockaddr_storage *addr, const char *text, uint16_t port)
 {
-	struct sockaddr_in *v4 = (struct sockaddr_in *)&o->addr;
-	struct sockaddr_in6 *v6 = (struct sockaddr_in6 *)&o->addr;
+	struct sockaddr_in *v4 = (struct sockaddr_in *)addr;
+	struct sockaddr_in6 *v6 = (struct sockaddr_in6 *)addr;
 
 	if (inet_pton(AF_INET, text, &v4->sin_addr) == 1) {
 		v4->sin_family = AF_INET;
 		v4->sin_port = htons(port);
-		o->addr_len = sizeof(*v4);
-	} else if (inet_pton(AF_INET6, text, &v6->sin6_addr) == 1) {
+		return sizeof(*v4);
+	}
+	if (inet_pton(AF_INET6, text, &v6->sin6_addr) == 1) {
 		v6->sin6_family = AF_INET6;
 		v6->sin6_port = htons(port);
-		o->addr_len = sizeof(*v6);
-	} else {
-		die(false, "not an address: %s", text);
+		return sizeof(*v6);
 	}
+	die(false, "not an address: %s", text);
 }
 
 static enum load_check parse_check(const char *text)
@@ -122,7 +126,7 @@ static void parse_dir(struct load_opts *o, const char *dir)
 
 static void parse_options(struct load_opts *o, int argc, char **argv)
 {
-	const char *addr = NULL, *dir = "up";
+	const char *addr = NULL, *from = NULL, *dir = "up";
 	unsigned int port = 0;
 	int opt;
 
@@ -164,6 +168,9 @@ static void parse_options(struct load_opts *o, int argc, char **argv)
 		case OPT_DIR:
 			dir = optarg;
 			break;
+		case OPT_FROM:
+			from = optarg;
+			break;
 		default:
 			fputs(usage, stderr);
 			exit(2);
@@ -171,7 +178,9 @@ static void parse_options(struct load_opts *o, int argc, char **argv)
 	}
 	if (!addr || !port || o->size == 0 || o->streams == 0 || o->warmup_ns >= o->seconds_ns)
 		die(false, "needs --addr and --port, and more --seconds than --warmup");
-	parse_addr(o, addr, (uint16_t)port);
+	o->addr_len = parse_addr(&o->addr, addr, (uint16_t)port);
+	if (from && parse_addr(&o->from, from, 0) != o->addr_len)
+		die(false, "--from is of another family than --addr");
 	parse_dir(o, dir);
 }
 

@@ -29,6 +29,9 @@ struct load_opts {
 	const char *scenario;
 	struct sockaddr_storage addr; /* server: where to listen; client: where to connect */
 	socklen_t addr_len;
+	/* echo: each datagram from a new socket, and from another one of the 65536 addresses
+	 * that begin here, which must be ours. AF_UNSPEC: one socket for each flow. */
+	struct sockaddr_storage from;
 	uint64_t seconds_ns;  /* how long senders send, requesters request */
 	uint64_t warmup_ns;   /* left out of every rate and histogram */
 	uint64_t grace_ns;    /* after that: time to finish before we call it a hang */
@@ -64,6 +67,9 @@ int socket_server(const struct load_opts *o, int type);
 
 /* A non-blocking socket on its way to @o->addr. -errno if refused at once. */
 int socket_client(const struct load_opts *o, int type);
+
+/* Likewise, for datagrams, bound to the @nth address from @o->from on. */
+int socket_client_from(const struct load_opts *o, unsigned int nth);
 
 /* Register @fd for @events with @data. */
 void epoll_add(int ep, int fd, uint32_t events, void *data);

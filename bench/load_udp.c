@@ -293,6 +293,8 @@ int echo_server(const struct load_opts *o)
 
 struct echo {
 	const struct load_opts *o;
+	int ep;
+	unsigned int clients; /* with --from: how many there have been */
 	struct hist hist;
 	uint64_t done, counted, lost, late, corrupt, failed;
 	uint64_t count_from, end, now;
@@ -313,6 +315,16 @@ static void flow_ask(struct echo *e, struct flow *f)
 	/* ECONNREFUSED is an earlier datagram's; that one is found lost by its age. */
 	if (send(f->fd, e->buf, e->o->size, 0) < 0 && errno != ECONNREFUSED && errno != EAGAIN)
 		e->failed++;
+}
+
+/* As another client: a socket with another address. */
+static void flow_renew(struct echo *e, struct flow *f)
+{
+	close(f->fd);
+	f->fd = socket_client_from(e->o, e->clients++);
+	if (f->fd < 0)
+		die(false, "connect: %s", strerror(-f->fd));
+	epoll_add(e->ep, f->fd, EPOLLIN, f);
 }
 
 static void flow_recv(struct echo *e, struct flow *f)
@@ -336,6 +348,8 @@ static void flow_recv(struct echo *e, struct flow *f)
 			e->counted++;
 			hist_add(&e->hist, now - f->asked_at);
 		}
+		if (e->o->from.ss_family != AF_UNSPEC)
+			flow_renew(e, f);
 		flow_ask(e, f);
 	}
 }
@@ -370,22 +384,23 @@ int echo_client(const struct load_opts *o)
 {
 	struct echo *e = calloc(1, sizeof(*e));
 	struct flow *flows = calloc(o->streams, sizeof(*flows));
-	int *fd = flows_open(o), ep = epoll_create1(EPOLL_CLOEXEC);
+	int *fd = flows_open(o);
 	struct epoll_event ev[LOAD_EVENTS];
 	uint64_t begin = now_ns(), expire = begin + ECHO_LOST_NS;
 
 	if (!e || !flows)
 		die(true, "calloc");
 	e->o = o;
+	e->ep = epoll_create1(EPOLL_CLOEXEC);
 	e->count_from = begin + o->warmup_ns;
 	e->end = begin + o->seconds_ns;
 	for (unsigned int i = 0; i < o->streams; i++) {
 		flows[i] = (struct flow){ .fd = fd[i], .head.flow = i };
-		epoll_add(ep, fd[i], EPOLLIN, &flows[i]);
+		epoll_add(e->ep, fd[i], EPOLLIN, &flows[i]);
 		flow_ask(e, &flows[i]);
 	}
 	while (now_ns() < e->end && !stop_asked()) {
-		int n = epoll_wait(ep, ev, LOAD_EVENTS, wait_ms(e->end, 50));
+		int n = epoll_wait(e->ep, ev, LOAD_EVENTS, wait_ms(e->end, 50));
 
 		for (int i = 0; i < n; i++)
 			flow_recv(e, ev[i].data.ptr);

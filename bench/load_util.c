@@ -121,10 +121,8 @@ int socket_server(const struct load_opts *o, int type)
 	return fd;
 }
 
-int socket_client(const struct load_opts *o, int type)
+static int socket_connect(const struct load_opts *o, int fd)
 {
-	int fd = socket_new(o, type);
-
 	if (connect(fd, (const struct sockaddr *)&o->addr, o->addr_len) < 0 &&
 	    errno != EINPROGRESS) {
 		int err = errno;
@@ -133,6 +131,28 @@ int socket_client(const struct load_opts *o, int type)
 		return -err;
 	}
 	return fd;
+}
+
+int socket_client(const struct load_opts *o, int type)
+{
+	return socket_connect(o, socket_new(o, type));
+}
+
+int socket_client_from(const struct load_opts *o, unsigned int nth)
+{
+	struct sockaddr_storage from = o->from;
+	uint8_t *end = from.ss_family == AF_INET
+			       ? (uint8_t *)(&((struct sockaddr_in *)&from)->sin_addr + 1)
+			       : (uint8_t *)(&((struct sockaddr_in6 *)&from)->sin6_addr + 1);
+	int fd = socket_new(o, SOCK_DGRAM), on = 1;
+
+	/* IPv6 binds to what is only routed to us no other way. */
+	setsockopt(fd, IPPROTO_IP, IP_FREEBIND, &on, sizeof(on));
+	end[-2] = (uint8_t)(nth >> 8);
+	end[-1] = (uint8_t)nth;
+	if (bind(fd, (const struct sockaddr *)&from, o->addr_len) < 0)
+		die(true, "bind to --from");
+	return socket_connect(o, fd);
 }
 
 void epoll_add(int ep, int fd, uint32_t events, void *data)

@@ -59,6 +59,7 @@ def all_peers(build: str) -> list[Peer]:
         Fwd("fwd", fwd, ["--engine=io_uring"]),
         Fwd("fwd-epoll", fwd, ["--engine=epoll"]),
         Fwd("fwd-nosource", fwd, ["--engine=io_uring", "--source=off"], False),
+        Fwd("fwd-nosandbox", fwd, ["--engine=io_uring", "--sandbox=off"], False),
         Pasta("pasta", find("pasta")),
     ]
     if os.environ.get("FWD_BASE"):

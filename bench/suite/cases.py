@@ -54,6 +54,7 @@ class Case:
     per: float = 1.0  # CPU seconds are given per so many units
     udp: bool = False
     cc: str = "cubic"
+    crowd: bool = False  # each datagram comes from a client of its own
     core: bool = False  # measured on every topology, not only on the main one
 
 
@@ -110,6 +111,9 @@ def _all() -> Iterator[Case]:
         yield _blast(1400, flows)
         yield _blast(1400, flows, gso=46)
         yield _echo(flows)
+    yield Case("udp_new_16", "echo", ("rate_per_s", "cpu_s_per_10k", "cpu_total_s_per_10k",
+                                      *_LATENCY), "echo", "echo",
+               {"streams": 16, "size": 64}, per=1e4, udp=True, crowd=True)
     for n in (1, 1000, 10000):
         yield Case(f"tcp_idle_{n}", "idle", ("rss_kb", "fds", "slab_kb"), "rr", "idle",
                    {"streams": n})

@@ -23,7 +23,7 @@ from typing import Any, Callable, Iterator, Sequence
 from . import account, nsapi, special
 from .cases import Case, Sample, metrics_of
 from .peers import Ask, Failed, Peer, Running, log_tail
-from .world import CONTAINER_PORT, HOST_PORT, TOPOLOGIES, Engine, World
+from .world import CONTAINER_PORT, CROWD4, CROWD6, HOST_PORT, TOPOLOGIES, Engine, World
 
 GIVE_UP = 2  # after failing in so many rounds, a peer is not asked again
 
@@ -239,6 +239,8 @@ class One:
     def client(self, scenario: str = "", options: dict[str, Any] | None = None) -> Load:
         argv = self._argv("client", scenario or self.case.client, options)
         argv += ["--addr", self.target, "--port", str(HOST_PORT)]
+        if self.case.crowd and scenario == "" and self.client_ns == self.world.client_ns:
+            argv += ["--from", CROWD6 if self.ask.v6 else CROWD4]
         load = Load(argv, self.client_ns)
         self.loads.append(load)
         return load

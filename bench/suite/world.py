@@ -29,6 +29,9 @@ HOST6, CLIENT6, GATEWAY6 = "fd00:0:0:1::1", "fd00:0:0:1::2", "fd00:0:0:1::fe"
 CONTAINER4, SIDE4 = "198.18.1.2", "198.18.1.1"
 CONTAINER6, SIDE6 = "fd00:0:0:2::2", "fd00:0:0:2::1"
 
+# The first of a client's 65536 further addresses, for scenarios with many clients.
+CROWD4, CROWD6 = "198.19.0.0", "fd00:0:0:9::"
+
 # Where the client is, and which address of the host it asks.
 TOPOLOGIES = {
     "remote4": ("client", HOST4),
@@ -163,6 +166,8 @@ addr add {CLIENT6}/64 dev eth0 nodad
 addr add {GATEWAY4}/24 dev eth0
 addr add {GATEWAY6}/64 dev eth0 nodad
 link set eth0 up
+route add local {CROWD4}/16 dev lo
+route add local {CROWD6}/112 dev lo
 """)
         _ip(self.host_ns, f"""route add default via {GATEWAY4} dev eth0
 route add ::/0 via {GATEWAY6} dev eth0
