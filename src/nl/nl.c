@@ -186,15 +186,24 @@ static int nl_recv(struct nl *nl, bool *lost, void *buf, size_t size)
 	}
 }
 
-static int nl_send(struct nl *nl, struct nlmsghdr *nlh)
+/* The first of @n sequence numbers that follow each other. */
+static uint32_t nl_next_seq(struct nl *nl, unsigned n)
+{
+	uint32_t first;
+
+	if (nl->seq > UINT32_MAX - n)
+		nl->seq = 0; /* the kernel's own messages have 0 */
+	first = nl->seq + 1;
+	nl->seq += n;
+	return first;
+}
+
+static int nl_send(struct nl *nl, const void *buf, size_t len)
 {
 	ssize_t n;
 
-	if (++nl->seq == 0) /* the kernel's own messages have 0 */
-		nl->seq = 1;
-	nlh->nlmsg_seq = nl->seq;
 	do {
-		n = mnl_socket_sendto(nl->sock, nlh, nlh->nlmsg_len);
+		n = mnl_socket_sendto(nl->sock, buf, len);
 	} while (n < 0 && errno == EINTR);
 	return n < 0 ? -errno : 0;
 }
@@ -205,8 +214,10 @@ static int nl_talk(struct nl *nl, struct nlmsghdr *nlh, struct nl_answer *a)
 	_Alignas(struct nlmsghdr) char buf[NL_BUF_SIZE];
 	unsigned port = mnl_socket_get_portid(nl->sock);
 	bool lost = false;
-	int n = nl_send(nl, nlh);
+	int n;
 
+	nlh->nlmsg_seq = nl_next_seq(nl, 1);
+	n = nl_send(nl, nlh, nlh->nlmsg_len);
 	if (n < 0)
 		return nl_fail(a, -n, "cannot send to the kernel");
 	for (;;) {
@@ -308,6 +319,50 @@ int nl_request(struct nl *nl, struct nlmsghdr *nlh, const char *what, struct err
 
 	nlh->nlmsg_flags |= NLM_F_REQUEST | NLM_F_ACK;
 	return nl_talk(nl, nlh, &a);
+}
+
+/* The answers among what has come: their number. */
+static unsigned nl_take_codes(const struct nl *nl, const void *buf, int len, uint32_t first,
+			      int *codes, unsigned n)
+{
+	unsigned port = mnl_socket_get_portid(nl->sock), taken = 0;
+	const struct nlmsghdr *m = buf;
+
+	for (; mnl_nlmsg_ok(m, len); m = mnl_nlmsg_next(m, &len)) {
+		const struct nlmsgerr *e = mnl_nlmsg_get_payload(m);
+
+		if (m->nlmsg_pid != port || m->nlmsg_seq - first >= n ||
+		    m->nlmsg_type != NLMSG_ERROR || mnl_nlmsg_get_payload_len(m) < sizeof(*e))
+			continue;
+		codes[m->nlmsg_seq - first] = e->error;
+		taken++;
+	}
+	return taken;
+}
+
+int nl_request_many(struct nl *nl, void *requests, size_t len, int *ret_codes, unsigned n)
+{
+	_Alignas(struct nlmsghdr) char buf[NL_BUF_SIZE];
+	uint32_t first = nl_next_seq(nl, n);
+	struct nlmsghdr *m = requests;
+	int left = (int)len, got;
+	unsigned taken = 0;
+	bool lost = false;
+
+	for (unsigned i = 0; i < n; i++) {
+		fwd_assert(mnl_nlmsg_ok(m, left));
+		m->nlmsg_flags |= NLM_F_REQUEST | NLM_F_ACK;
+		m->nlmsg_seq = first + i;
+		ret_codes[i] = -ENOBUFS; /* an answer that was lost */
+		m = mnl_nlmsg_next(m, &left);
+	}
+	got = nl_send(nl, requests, len);
+	while (got >= 0 && taken < n) {
+		got = nl_recv(nl, &lost, buf, sizeof(buf));
+		if (got > 0)
+			taken += nl_take_codes(nl, buf, got, first, ret_codes, n);
+	}
+	return got < 0 ? got : 0;
 }
 
 int nl_dump(struct nl *nl, struct nlmsghdr *nlh, mnl_cb_t cb, void (*restart)(void *data),

@@ -49,6 +49,14 @@ int nl_fd(const struct nl *nl);
 int nl_request(struct nl *nl, struct nlmsghdr *nlh, const char *what, struct err *err);
 
 /*
+ * Send the @n requests that lie one behind the other in @requests, @len bytes in all
+ * (mnl_nlmsg_batch_start(3) calls that a batch), by one system call, and wait for their
+ * acks. The kernel takes each for itself, in order: 0 or -errno of each in @ret_codes.
+ * 0 or -errno: of sending, or of waiting.
+ */
+int nl_request_many(struct nl *nl, void *requests, size_t len, int *ret_codes, unsigned n);
+
+/*
  * Send a dump request (NLM_F_DUMP is added) and call @cb for each message. The
  * dump is repeated, at most a few times, if the kernel says that it was
  * interrupted (NLM_F_DUMP_INTR): @restart, if any, is called before, so that the

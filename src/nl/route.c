@@ -21,9 +21,12 @@
 #include <string.h>
 #include <sys/socket.h>
 
+#include "util.h"
+
 enum {
-	ROUTE_MSG_SIZE = 512, /* the largest request: header, rtmsg, five attributes */
-	ROUTE_KEYS_MIN = 64,  /* first size of the array of keys */
+	ROUTE_MSG_SIZE = 512,  /* the largest request: header, rtmsg, five attributes */
+	ROUTE_MSG_PACKED = 96, /* of those, when nothing follows that would need room */
+	ROUTE_KEYS_MIN = 64,   /* first size of the array of keys */
 };
 
 /* Enough of a route to delete it and no other. */
@@ -251,6 +254,44 @@ int nl_route_del(struct nl *nl, const struct nl_route *r, bool *ret_changed, str
 	struct route_key k = { .r = *r, .type = RTN_LOCAL };
 
 	return route_del_key(nl, &k, ret_changed, err);
+}
+
+static void routes_change(struct nl *nl, const struct nl_route *v, unsigned n, uint16_t type,
+			  uint16_t flags, int *ret_codes)
+{
+	_Alignas(struct nlmsghdr) char buf[NL_ROUTES * ROUTE_MSG_PACKED];
+	size_t len = 0;
+	int ret;
+
+	fwd_assert(n <= NL_ROUTES);
+	if (n == 0)
+		return;
+	for (unsigned i = 0; i < n; i++) {
+		struct route_key k = { .r = v[i], .type = RTN_LOCAL };
+		struct nlmsghdr *nlh = route_build(buf + len, type, &k);
+
+		nlh->nlmsg_flags |= flags;
+		len += MNL_ALIGN(nlh->nlmsg_len);
+	}
+	ret = nl_request_many(nl, buf, len, ret_codes, n);
+	for (unsigned i = 0; ret < 0 && i < n; i++)
+		ret_codes[i] = ret;
+}
+
+void nl_routes_add(struct nl *nl, const struct nl_route *v, unsigned n, int *ret_codes)
+{
+	routes_change(nl, v, n, RTM_NEWROUTE, NLM_F_CREATE | NLM_F_EXCL, ret_codes);
+	for (unsigned i = 0; i < n; i++)
+		if (ret_codes[i] == -EEXIST)
+			ret_codes[i] = 0;
+}
+
+void nl_routes_del(struct nl *nl, const struct nl_route *v, unsigned n, int *ret_codes)
+{
+	routes_change(nl, v, n, RTM_DELROUTE, 0, ret_codes);
+	for (unsigned i = 0; i < n; i++)
+		if (ret_codes[i] == -ESRCH || ret_codes[i] == -ENOENT)
+			ret_codes[i] = 0;
 }
 
 int nl_route_flush(struct nl *nl, int family, uint32_t table, uint8_t protocol, struct err *err)

@@ -26,6 +26,11 @@ struct nl_route {
 int nl_route_add(struct nl *nl, const struct nl_route *r, bool *ret_changed, struct err *err);
 int nl_route_del(struct nl *nl, const struct nl_route *r, bool *ret_changed, struct err *err);
 
+/* The same for several, by one system call. 0 or -errno of each in @ret_codes. */
+#define NL_ROUTES 64u /* at most */
+void nl_routes_add(struct nl *nl, const struct nl_route *v, unsigned n, int *ret_codes);
+void nl_routes_del(struct nl *nl, const struct nl_route *v, unsigned n, int *ret_codes);
+
 /* Delete every route of @family in @table that carries @protocol. Their number, or -errno. */
 int nl_route_flush(struct nl *nl, int family, uint32_t table, uint8_t protocol, struct err *err);
 

@@ -109,6 +109,33 @@ static void add_rule(const struct nl_rule *r, bool want_change)
 
 /* ------------------------------------------------------------ routes */
 
+/* Many at once: each has a result of its own. */
+Test(nl_route, many_routes_by_one_request)
+{
+	struct nl_route v[NL_ROUTES];
+	int codes[NL_ROUTES];
+	char dst[32];
+
+	for (unsigned i = 0; i < NL_ROUTES; i++) {
+		snprintf(dst, sizeof(dst), i % 2 ? "fd00:5::%u" : "198.18.5.%u", i);
+		v[i] = route_of(dst, i % 2 ? 128 : 32, 7);
+	}
+	v[3].oif = 9999;
+	add_route(&v[5], true);
+	nl_routes_add(&nl, v, NL_ROUTES, codes);
+	for (unsigned i = 0; i < NL_ROUTES; i++)
+		cr_expect(i == 3 ? codes[i] == -ENODEV : codes[i] == 0, "%u: %d", i, codes[i]);
+	add_route(&v[NL_ROUTES - 1], false);
+	v[4].table = TEST_TABLE + 1;
+	nl_routes_del(&nl, v, NL_ROUTES, codes);
+	for (unsigned i = 0; i < NL_ROUTES; i++)
+		cr_expect(i == 3 || codes[i] == 0, "%u: %d", i, codes[i]);
+	cr_expect_eq(nl_route_flush(&nl, AF_INET, TEST_TABLE, TEST_PROTO, &err), 1);
+	cr_expect_eq(nl_route_flush(&nl, AF_INET6, TEST_TABLE, TEST_PROTO, &err), 0);
+	nl_routes_add(&nl, v, 0, codes);
+	add_route(&v[0], true); /* the socket is in step */
+}
+
 /* Adding twice and deleting twice succeeds, and says which of them did something. */
 Test(nl_route, route_add_and_del_are_idempotent)
 {
