@@ -13,6 +13,10 @@
  *	   `--idle, evicted---------'--idle, evicted------------idle-'
  *	   `--port unreachable, listener closed, ...--> CLOSING --cancelled--> FREE
  *
+ * A client's first datagram waits for the end of the batch, so that the routes of
+ * all that are new cost one message to the agent. What it sends meanwhile waits
+ * behind it.
+ *
  * Datagrams are not sent one by one: those of one session and one size that
  * follow each other leave in one sendmsg(2) with UDP_SEGMENT (udp(7)), and what
  * UDP_GRO has put together stays together. A run ends with the batch at the
@@ -276,21 +280,32 @@ static void udp_pass(struct udp *u, struct udp_session *s, bool to_client, const
 
 /* ---------------------------------------------------------------- opening */
 
-static int udp_route(struct udp *u, struct udp_session *s, const struct source_try *try)
+/* The route that @try needs for a session of @rule. False if it needs none. */
+static bool udp_route_key(const struct udp *u, uint32_t rule, const struct source_try *try,
+			  struct udproute_key *ret)
 {
 	enum addr_family family = addr_family(&try->target);
 	bool own = addr_same_ip(&try->target, &u->tcp->targets.addr[family]);
-	struct udproute_key key = { .client = try->source,
-				    .source = try->target,
-				    .ifindex = own ? u->ifindex[family] : 0,
-				    .table = u->table + u->tcp->rules->v[s->rule].udp_table };
-	struct err err;
-	int ret;
 
 	/* Its own loopback needs none; without transparency there is no table. */
 	if (!try->bind || !u->routes.open || addr_is_loopback(&try->source))
+		return false;
+	*ret = (struct udproute_key){ .client = try->source,
+				      .source = try->target,
+				      .ifindex = own ? u->ifindex[family] : 0,
+				      .table = u->table + u->tcp->rules->v[rule].udp_table };
+	ret->client.port = ret->source.port = 0;
+	return true;
+}
+
+static int udp_route(struct udp *u, struct udp_session *s, const struct source_try *try)
+{
+	struct udproute_key key;
+	struct err err;
+	int ret;
+
+	if (!udp_route_key(u, s->rule, try, &key))
 		return 0;
-	key.client.port = key.source.port = 0;
 	ret = udproutes_get(&u->routes, &key, &s->route, &err);
 	if (ret < 0 && log_enabled(LOG_LEVEL_DEBUG))
 		log_debug("udp: %s", err.text);
@@ -371,20 +386,28 @@ static int udp_try(struct udp *u, struct udp_session *s, const struct source_try
 	return code;
 }
 
-static int udp_climb(struct udp *u, struct udp_session *s)
+/* Of @s, the rule, the port and the client are looked at. */
+static unsigned udp_ladder(struct udp *u, const struct udp_session *s,
+			   struct source_try tries[SOURCE_TRIES])
 {
 	const struct rule *r = &u->tcp->rules->v[s->rule].rule;
 	struct udpfamily_key key = udp_family_key(u, s);
 	struct source_targets targets = u->tcp->targets;
-	struct source_try tries[SOURCE_TRIES];
-	int code = EADDRNOTAVAIL;
-	unsigned n, i = 0;
 
 	/* No rule can select answers from it (attach_add_udp()). */
 	if (key.port == UINT16_MAX)
 		targets.transparent = false;
-	n = source_ladder(&u->conf->source, &targets, &s->client, r->has_target ? &r->target : NULL,
-			  key.port, udpfamily_other_first(&u->family, &key, u->now), tries);
+	return source_ladder(&u->conf->source, &targets, &s->client,
+			     r->has_target ? &r->target : NULL, key.port,
+			     udpfamily_other_first(&u->family, &key, u->now), tries);
+}
+
+static int udp_climb(struct udp *u, struct udp_session *s)
+{
+	struct source_try tries[SOURCE_TRIES];
+	unsigned n = udp_ladder(u, s, tries), i = 0;
+	int code = EADDRNOTAVAIL;
+
 	while (i < n) {
 		code = udp_try(u, s, &tries[i]);
 		if (code == 0)
@@ -531,6 +554,50 @@ static void udp_clock(struct udp *u)
 		u->now = now_ns();
 }
 
+/* Pass on what has come from the client of @s; NULL: open a session first. Takes @buf. */
+static void udp_take(struct udp *u, struct udp_session *s, const struct udp_listener *l,
+		     const struct dgram *d, buf_id buf)
+{
+	if (s)
+		udp_touch(u, s, s->kind == UDP_ANSWERED ? UDP_LASTING : (enum udp_kind)s->kind);
+	else
+		s = udp_open(u, l, d);
+	if (s)
+		udp_pass(u, s, false, d, buf);
+	else
+		bufs_put(&u->loop->dgrams, buf);
+}
+
+/* The route that the session of @w will most likely have. */
+static void udp_want_route(struct udp *u, const struct udp_waiting *w)
+{
+	struct udp_session s = { .rule = w->l.rule, .port = w->l.port, .client = w->d.from };
+	struct source_try tries[SOURCE_TRIES];
+	struct udproute_key key;
+
+	if (udp_ladder(u, &s, tries) > 0 && udp_route_key(u, s.rule, &tries[0], &key))
+		udproutes_want(&u->routes, &key);
+}
+
+/* Open the sessions that wait, with all their routes at once. */
+static void udp_open_waiting(struct udp *u)
+{
+	unsigned n = u->n_waiting;
+
+	if (n == 0)
+		return;
+	u->n_waiting = 0;
+	for (unsigned i = 0; i < n; i++)
+		udp_want_route(u, &u->waiting[i]);
+	udproutes_make(&u->routes);
+	for (unsigned i = 0; i < n; i++) {
+		const struct udp_waiting *w = &u->waiting[i];
+
+		udp_take(u, udp_find(u, w->l.index, &w->d.from, &w->d.local), &w->l, &w->d, w->buf);
+	}
+	udproutes_drop(&u->routes);
+}
+
 void udp_from_client(struct udp *u, const struct udp_listener *l, buf_id buf)
 {
 	struct udp_session *s;
@@ -551,14 +618,13 @@ void udp_from_client(struct udp *u, const struct udp_listener *l, buf_id buf)
 	if (addr_is_link_local(&d.local))
 		d.local.scope = d.ifindex;
 	s = udp_find(u, l->index, &d.from, &d.local);
-	if (s)
-		udp_touch(u, s, s->kind == UDP_ANSWERED ? UDP_LASTING : (enum udp_kind)s->kind);
-	else
-		s = udp_open(u, l, &d);
-	if (s)
-		udp_pass(u, s, false, &d, buf);
-	else
-		bufs_put(&u->loop->dgrams, buf);
+	if (s || !u->routes.open) {
+		udp_take(u, s, l, &d, buf);
+		return;
+	}
+	if (u->n_waiting == ARRAY_SIZE(u->waiting))
+		udp_open_waiting(u);
+	u->waiting[u->n_waiting++] = (struct udp_waiting){ .l = *l, .d = d, .buf = buf };
 }
 
 void udp_from_container(struct udp *u, struct loop_ref ref, int res, buf_id buf)
@@ -592,12 +658,15 @@ int udp_fd_of(struct udp *u, struct loop_ref ref)
 
 void udp_end(struct udp *u)
 {
+	udp_open_waiting(u);
 	udp_flush(u);
+	udproutes_flush(&u->routes);
 	u->now = 0;
 }
 
 void udp_close_all(struct udp *u)
 {
+	udp_open_waiting(u);
 	for (int kind = 0; kind < UDP_KINDS; kind++)
 		while (u->kind[kind].head != FLOW_NONE)
 			udp_close(u, &u->v[u->kind[kind].head]);
@@ -605,6 +674,7 @@ void udp_close_all(struct udp *u)
 
 void udp_close_listener(struct udp *u, uint32_t index)
 {
+	udp_open_waiting(u);
 	for (uint32_t i = 0; i < u->used; i++)
 		if (u->v[i].state == UDP_OPEN && u->v[i].listener == index)
 			udp_close(u, &u->v[i]);
@@ -619,6 +689,7 @@ void udp_tick(struct udp *u, uint64_t now)
 		       u->v[i].last + u->timeout[kind] <= now)
 			udp_close(u, &u->v[i]);
 	}
+	udproutes_flush(&u->routes);
 }
 
 uint64_t udp_deadline(const struct udp *u)

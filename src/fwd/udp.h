@@ -67,6 +67,13 @@ struct udp_listener {
 	uint16_t port;
 };
 
+/* A datagram whose session is opened at the end of the batch, with all others. */
+struct udp_waiting {
+	struct udp_listener l;
+	struct dgram d;
+	buf_id buf;
+};
+
 struct udp {
 	struct loop *loop;
 	const struct conf *conf;
@@ -85,6 +92,8 @@ struct udp {
 	uint32_t run_session; /* of this session (FLOW_NONE: of none), */
 	bool to_client;	      /* this way */
 	struct udproutes routes;
+	struct udp_waiting waiting[UDPROUTE_WANTED];
+	unsigned n_waiting;
 	struct udppairs *pairs;		 /* of all workers */
 	uint32_t table;			 /* the first for routes; 0: no routes */
 	uint32_t ifindex[ADDR_FAMILIES]; /* of the device that has the container's address */
@@ -108,7 +117,7 @@ void udp_fini(struct udp *u);
 /* End the session that can best be spared. False if all are worth as much as a connection. */
 bool udp_make_room(struct udp *u);
 
-/* After a batch of completions: send what is gathered. */
+/* After a batch of completions: open sessions, and send what is gathered. */
 void udp_end(struct udp *u);
 
 /* A buffer of datagrams came to a listener. Takes @buf. */

@@ -19,9 +19,10 @@
 #include "fwd/hash.h"
 #include "nl/route.h"
 #include "ns/attach.h"
-#include "ns/errand.h"
+#include "util.h"
 
-#define UDPROUTE_LO 1u /* ifindex of lo, in every namespace */
+#define UDPROUTE_ASKED_NOT 1  /* a code that is no -errno */
+#define UDPROUTE_LO	   1u /* ifindex of lo, in every namespace */
 
 int udproutes_init(struct udproutes *r, int errands, uint32_t metric, uint32_t max, struct err *err)
 {
@@ -70,21 +71,67 @@ static struct nl_ip udproute_ip(const struct addr *a, bool host)
 	return ip;
 }
 
-/* Add or delete the routes of one client. 0 or -errno. */
-static int udproute_change(const struct udproutes *r, const struct udproute *p, bool add)
+/* What @p is to the kernel: the number of routes in @ret. */
+static unsigned udproute_routes(const struct udproutes *r, const struct udproute *p,
+				struct nl_route ret[2])
 {
-	struct nl_route route[2] = { { .dst = udproute_ip(&p->client, true),
-				       .src = udproute_ip(&p->source, false),
-				       .table = p->table,
-				       .protocol = ATTACH_PROTOCOL,
-				       .oif = UDPROUTE_LO,
-				       .metric = 2 * r->metric } };
-	bool both = p->ifindex != UDPROUTE_LO && p->ifindex != 0;
+	ret[0] = (struct nl_route){ .dst = udproute_ip(&p->client, true),
+				    .src = udproute_ip(&p->source, false),
+				    .table = p->table,
+				    .protocol = ATTACH_PROTOCOL,
+				    .oif = UDPROUTE_LO,
+				    .metric = 2 * r->metric };
+	ret[1] = ret[0];
+	ret[1].oif = p->ifindex;
+	ret[1].metric++;
+	return p->ifindex != UDPROUTE_LO && p->ifindex != 0 ? 2 : 1;
+}
 
-	route[1] = route[0];
-	route[1].oif = p->ifindex;
-	route[1].metric++;
-	return errand_routes(r->errands, route, both ? 2 : 1, add);
+void udproutes_flush(struct udproutes *r)
+{
+	if (r->n_gone > 0)
+		errand_delete(r->errands, r->gone, r->n_gone);
+	r->n_gone = 0;
+}
+
+static void udproute_delete(struct udproutes *r, const struct udproute *p)
+{
+	if (r->n_gone + 2 > ERRAND_ROUTES)
+		udproutes_flush(r);
+	r->n_gone += udproute_routes(r, p, r->gone + r->n_gone);
+}
+
+/* Have those of @slots made that were not asked for yet. */
+static void udproutes_make_these(struct udproutes *r, const uint32_t *slots, unsigned n)
+{
+	struct nl_route routes[ERRAND_ROUTES];
+	uint32_t asked[ERRAND_ROUTES]; /* whose the route is */
+	unsigned n_routes = 0;
+	uint64_t failed;
+	int code, ret;
+
+	udproutes_flush(r); /* one of them may be wanted again */
+	for (unsigned i = 0; i < n; i++) {
+		struct udproute *p = &r->v[slots[i]];
+		unsigned more = p->code == UDPROUTE_ASKED_NOT
+					? udproute_routes(r, p, routes + n_routes)
+					: 0;
+
+		for (; more > 0; more--)
+			asked[n_routes++] = slots[i];
+		p->code = p->code == UDPROUTE_ASKED_NOT ? 0 : p->code;
+	}
+	if (n_routes == 0)
+		return;
+	ret = errand_add(r->errands, routes, n_routes, &failed, &code);
+	for (unsigned i = 0; i < n_routes; i++) {
+		struct udproute *p = &r->v[asked[i]];
+
+		if (p->code != 0 || (ret == 0 && !(failed & 1ull << i)))
+			continue;
+		p->code = ret < 0 ? ret : code;
+		udproute_delete(r, p); /* the other of the two, or what comes too late */
+	}
 }
 
 static uint32_t udproute_slot(struct udproutes *r)
@@ -98,34 +145,45 @@ static uint32_t udproute_slot(struct udproutes *r)
 	return i;
 }
 
-int udproutes_get(struct udproutes *r, const struct udproute_key *key, uint32_t *ret_route,
-		  struct err *err)
+/* The slot of @key's route, one user more, or UDPROUTE_NONE. */
+static uint32_t udproute_take(struct udproutes *r, const struct udproute_key *key)
 {
-	struct udproute p = { .client = key->client,
-			      .source = key->source,
-			      .table = key->table,
-			      .ifindex = key->ifindex };
-	uint32_t *bucket = udproute_bucket(r, &p.client, p.table), i;
-	int ret;
+	uint32_t *bucket = udproute_bucket(r, &key->client, key->table), i;
 
 	for (i = *bucket; i != UDPROUTE_NONE; i = r->v[i].chain)
-		if (addr_same_ip(&r->v[i].client, &p.client) && r->v[i].table == p.table)
+		if (addr_same_ip(&r->v[i].client, &key->client) && r->v[i].table == key->table)
 			break;
 	if (i == UDPROUTE_NONE) {
 		i = udproute_slot(r);
 		if (i == UDPROUTE_NONE)
-			return err_set(err, ENOSPC, "too many UDP clients");
-		ret = udproute_change(r, &p, true);
-		if (ret < 0) {
-			r->v[i].chain = r->free;
-			r->free = i;
-			return err_sys(err, -ret, "route of a UDP client");
-		}
-		r->v[i] = p;
-		r->v[i].chain = *bucket;
+			return i;
+		r->v[i] = (struct udproute){ .client = key->client,
+					     .source = key->source,
+					     .table = key->table,
+					     .ifindex = key->ifindex,
+					     .chain = *bucket,
+					     .code = UDPROUTE_ASKED_NOT };
 		*bucket = i;
 	}
 	r->v[i].users++;
+	return i;
+}
+
+int udproutes_get(struct udproutes *r, const struct udproute_key *key, uint32_t *ret_route,
+		  struct err *err)
+{
+	uint32_t i = udproute_take(r, key);
+	int code;
+
+	if (i == UDPROUTE_NONE)
+		return err_set(err, ENOSPC, "too many UDP clients");
+	if (r->v[i].code == UDPROUTE_ASKED_NOT)
+		udproutes_make_these(r, &i, 1);
+	code = r->v[i].code;
+	if (code != 0) {
+		udproutes_put(r, i);
+		return err_sys(err, -code, "route of a UDP client");
+	}
 	*ret_route = i;
 	return 0;
 }
@@ -137,11 +195,33 @@ void udproutes_put(struct udproutes *r, uint32_t route)
 
 	if (--p->users > 0)
 		return;
-	udproute_change(r, p, false);
+	if (p->code == 0)
+		udproute_delete(r, p);
 	for (link = udproute_bucket(r, &p->client, p->table); *link != route;
 	     link = &r->v[*link].chain)
 		;
 	*link = p->chain;
 	p->chain = r->free;
 	r->free = route;
+}
+
+void udproutes_want(struct udproutes *r, const struct udproute_key *key)
+{
+	uint32_t i;
+
+	fwd_assert(r->n_wanted < UDPROUTE_WANTED);
+	i = udproute_take(r, key);
+	if (i != UDPROUTE_NONE)
+		r->wanted[r->n_wanted++] = i;
+}
+
+void udproutes_make(struct udproutes *r)
+{
+	udproutes_make_these(r, r->wanted, r->n_wanted);
+}
+
+void udproutes_drop(struct udproutes *r)
+{
+	while (r->n_wanted > 0)
+		udproutes_put(r, r->wanted[--r->n_wanted]);
 }

@@ -12,8 +12,10 @@
 
 #include "err.h"
 #include "fwd/addr.h"
+#include "ns/errand.h"
 
-#define UDPROUTE_NONE UINT32_MAX
+#define UDPROUTE_NONE	UINT32_MAX
+#define UDPROUTE_WANTED (ERRAND_ROUTES / 2)
 
 struct udproute {
 	struct addr client; /* port 0 */
@@ -22,6 +24,7 @@ struct udproute {
 	uint32_t ifindex;
 	uint32_t users; /* 0: the slot is free */
 	uint32_t chain;
+	int code; /* 0: it is there; else -errno, or not asked for yet */
 };
 
 struct udproutes {
@@ -33,6 +36,10 @@ struct udproutes {
 	uint32_t *hash;
 	uint32_t hash_mask;
 	uint64_t hash_key;
+	uint32_t wanted[UDPROUTE_WANTED];
+	unsigned n_wanted;
+	struct nl_route gone[ERRAND_ROUTES]; /* to be deleted */
+	unsigned n_gone;
 };
 
 /* Routes are made by @errands (ns/errand.h). 0 or -errno with @err. */
@@ -55,5 +62,17 @@ struct udproute_key {
 int udproutes_get(struct udproutes *r, const struct udproute_key *key, uint32_t *ret_route,
 		  struct err *err);
 
-/* One session less; the route goes with the last. */
+/* One session less; the route goes with the last, by udproutes_flush() at the latest. */
 void udproutes_put(struct udproutes *r, uint32_t route);
+
+/*
+ * Each route takes a message to the agent, and one back, unless many are asked for at
+ * once: want those that udproutes_get() is likely to be asked for, UDPROUTE_WANTED at
+ * most; make them; get some; and drop the wishes.
+ */
+void udproutes_want(struct udproutes *r, const struct udproute_key *key);
+void udproutes_make(struct udproutes *r);
+void udproutes_drop(struct udproutes *r);
+
+/* Delete what nobody uses any more. */
+void udproutes_flush(struct udproutes *r);

@@ -14,6 +14,7 @@
 #include "ns/errand.h"
 
 #include <errno.h>
+#include <stddef.h>
 #include <string.h>
 #include <sys/time.h>
 
@@ -23,6 +24,7 @@
 
 enum errand_kind { ERRAND_BIND, ERRAND_ADD, ERRAND_DEL };
 
+/* Ends with what its kind needs, and with no more than @n routes. */
 struct errand {
 	uint32_t number; /* 0: no answer is wanted */
 	uint8_t kind;	 /* enum errand_kind */
@@ -36,8 +38,17 @@ struct errand {
 
 struct errand_answer {
 	uint32_t number;
-	int32_t code; /* 0 or errno */
+	int32_t code;	 /* 0 or -errno, of one that failed */
+	uint64_t failed; /* routes, a bit for each */
 };
+
+_Static_assert(ERRAND_ROUTES <= 64, "a bit for each");
+
+static size_t errand_size(const struct errand *e)
+{
+	return e->kind == ERRAND_BIND ? offsetof(struct errand, sa) + sizeof(e->sa)
+				      : offsetof(struct errand, routes) + e->n * sizeof(*e->routes);
+}
 
 int errand_channel(int ret_pair[2], struct err *err)
 {
@@ -66,7 +77,7 @@ static uint32_t errand_number(void)
 static int errand_send(int channel, const struct errand *e, int fd)
 {
 	char control[CMSG_SPACE(sizeof(int))] __attribute__((aligned(8))) = { 0 };
-	struct iovec iov = { .iov_base = (void *)(uintptr_t)e, .iov_len = sizeof(*e) };
+	struct iovec iov = { .iov_base = (void *)(uintptr_t)e, .iov_len = errand_size(e) };
 	struct msghdr msg = { .msg_iov = &iov, .msg_iovlen = 1 };
 	struct cmsghdr *c = (struct cmsghdr *)control;
 	ssize_t n;
@@ -85,40 +96,68 @@ static int errand_send(int channel, const struct errand *e, int fd)
 	return n < 0 ? (errno == EAGAIN ? -ETIMEDOUT : -errno) : 0;
 }
 
-static int errand_ask(int channel, struct errand *e, int fd)
+/* 0 and the answer in *@ret, or -errno. */
+static int errand_ask(int channel, struct errand *e, int fd, struct errand_answer *ret)
 {
-	struct errand_answer a = { 0 };
-	int ret;
+	int code;
 
+	ret->number = 0;
 	e->number = errand_number();
-	ret = errand_send(channel, e, fd);
-	while (ret == 0 && a.number != e->number) {
-		ssize_t n = recv(channel, &a, sizeof(a), 0);
+	code = errand_send(channel, e, fd);
+	while (code == 0 && ret->number != e->number) {
+		ssize_t n = recv(channel, ret, sizeof(*ret), 0);
 
 		if (n < 0 && errno != EINTR)
-			ret = errno == EAGAIN ? -ETIMEDOUT : -errno;
-		else if (n >= 0 && n != sizeof(a))
-			ret = -EPIPE;
+			code = errno == EAGAIN ? -ETIMEDOUT : -errno;
+		else if (n >= 0 && n != sizeof(*ret))
+			code = -EPIPE;
 	}
-	return ret < 0 ? ret : -a.code;
+	return code;
 }
 
 int errand_bind(int channel, int fd, const struct sockaddr *sa, socklen_t len)
 {
 	struct errand e = { .kind = ERRAND_BIND, .len = len };
+	struct errand_answer a = { 0 };
+	int ret;
 
 	fwd_assert(len <= sizeof(e.sa));
 	memcpy(&e.sa, sa, len);
-	return errand_ask(channel, &e, fd);
+	ret = errand_ask(channel, &e, fd, &a);
+	return ret < 0 ? ret : a.code;
 }
 
-int errand_routes(int channel, const struct nl_route *routes, unsigned n, bool add)
+static void errand_fill(struct errand *e, enum errand_kind kind, const struct nl_route *routes,
+			unsigned n)
 {
-	struct errand e = { .kind = add ? ERRAND_ADD : ERRAND_DEL, .n = (uint8_t)n };
-
 	fwd_assert(n <= ERRAND_ROUTES);
-	memcpy(e.routes, routes, n * sizeof(*routes));
-	return add ? errand_ask(channel, &e, -1) : errand_send(channel, &e, -1);
+	e->number = 0;
+	e->kind = (uint8_t)kind;
+	e->n = (uint8_t)n;
+	e->len = 0;
+	memcpy(e->routes, routes, n * sizeof(*routes));
+}
+
+int errand_add(int channel, const struct nl_route *routes, unsigned n, uint64_t *ret_failed,
+	       int *ret_code)
+{
+	struct errand_answer a = { 0 };
+	struct errand e;
+	int ret;
+
+	errand_fill(&e, ERRAND_ADD, routes, n);
+	ret = errand_ask(channel, &e, -1, &a);
+	*ret_failed = ret < 0 ? 0 : a.failed;
+	*ret_code = ret < 0 ? 0 : a.code;
+	return ret;
+}
+
+void errand_delete(int channel, const struct nl_route *routes, unsigned n)
+{
+	struct errand e;
+
+	errand_fill(&e, ERRAND_DEL, routes, n);
+	errand_send(channel, &e, -1);
 }
 
 /* ---------------------------------------------------------------- the agent */
@@ -150,54 +189,60 @@ static bool errand_is_allowed(const struct nl_route *r, const struct errand_limi
 	       r->table - limits->table < limits->n_tables;
 }
 
-static int errand_del(struct nl *nl, const struct errand *e, unsigned n)
+/* Each route for itself: the answer says which could not be had. */
+static void errand_do_routes(const struct errand *e, struct nl *nl, struct errand_answer *a)
 {
-	struct err ignored;
+	int codes[ERRAND_ROUTES];
 
-	while (n-- > 0)
-		nl_route_del(nl, &e->routes[n], NULL, &ignored);
-	return 0;
-}
-
-static int errand_add(struct nl *nl, const struct errand *e)
-{
-	struct err ignored;
-	int ret = 0;
-
-	for (unsigned i = 0; ret == 0 && i < e->n; i++) {
-		ret = nl_route_add(nl, &e->routes[i], NULL, &ignored);
-		if (ret < 0)
-			errand_del(nl, e, i);
+	if (e->kind == ERRAND_ADD)
+		nl_routes_add(nl, e->routes, e->n, codes);
+	else
+		nl_routes_del(nl, e->routes, e->n, codes);
+	for (unsigned i = 0; i < e->n; i++) {
+		if (codes[i] == 0)
+			continue;
+		a->failed |= 1ull << i;
+		a->code = codes[i];
 	}
-	return ret;
 }
 
-/* 0 or -errno. */
-static int errand_do(const struct errand *e, int fd, struct nl *nl,
-		     const struct errand_limits *limits)
+static void errand_do(const struct errand *e, int fd, struct nl *nl,
+		      const struct errand_limits *limits, struct errand_answer *a)
 {
-	if (e->kind == ERRAND_BIND)
-		return fd >= 0 && bind(fd, (const struct sockaddr *)&e->sa, e->len) == 0 ? 0
-											 : -errno;
+	errno = EBADF; /* of a socket that did not come */
+	if (e->kind == ERRAND_BIND) {
+		if (fd < 0 || bind(fd, (const struct sockaddr *)&e->sa, e->len) != 0)
+			a->code = -errno;
+		return;
+	}
 	for (unsigned i = 0; i < e->n; i++)
 		if (!errand_is_allowed(&e->routes[i], limits))
-			return -EPERM;
-	return e->kind == ERRAND_ADD ? errand_add(nl, e) : errand_del(nl, e, e->n);
+			a->code = -EPERM;
+	if (a->code == 0)
+		errand_do_routes(e, nl, a);
+	else
+		a->failed = UINT64_MAX;
+}
+
+static bool errand_is_whole(const struct errand *e, size_t len)
+{
+	return len >= offsetof(struct errand, routes) && e->kind <= ERRAND_DEL &&
+	       e->n <= ERRAND_ROUTES && e->len <= sizeof(e->sa) && len == errand_size(e);
 }
 
 bool errand_serve(int channel, struct nl *nl, const struct errand_limits *limits)
 {
 	struct errand e;
-	struct errand_answer a;
+	struct errand_answer a = { 0 };
 	cleanup_fd int fd = -1;
 	int n = errand_receive(channel, &e, &fd);
 
 	if (n < 0)
 		return n == -EAGAIN || n == -EINTR;
-	if (n != sizeof(e) || e.kind > ERRAND_DEL || e.n > ERRAND_ROUTES || e.len > sizeof(e.sa))
+	if (!errand_is_whole(&e, (size_t)n))
 		return false;
-	errno = EBADF; /* of a socket that did not come */
-	a = (struct errand_answer){ .number = e.number, .code = -errand_do(&e, fd, nl, limits) };
+	a.number = e.number;
+	errand_do(&e, fd, nl, limits, &a);
 	if (e.number != 0)
 		send(channel, &a, sizeof(a), MSG_DONTWAIT | MSG_NOSIGNAL);
 	return true;

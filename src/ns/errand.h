@@ -19,7 +19,7 @@ int errand_channel(int ret_pair[2], struct err *err);
 
 /* ---------------------------------------------------------------- the asker */
 
-#define ERRAND_ROUTES 2u /* at once */
+#define ERRAND_ROUTES NL_ROUTES /* at once */
 
 /*
  * bind(2) of a socket of the container to a port that needs privileges there
@@ -29,10 +29,15 @@ int errand_channel(int ret_pair[2], struct err *err);
 int errand_bind(int channel, int fd, const struct sockaddr *sa, socklen_t len);
 
 /*
- * Add @n routes, all or none, or delete them. Adding waits for the agent, as
- * errand_bind() does; deleting does not, and says nothing of how it went.
+ * Add @n routes. Waits for the agent, as errand_bind() does. 0 or -errno; if that is 0,
+ * bit i of *@ret_failed says that the i-th could not be added, and *@ret_code (0 or
+ * -errno) why one of them could not.
  */
-int errand_routes(int channel, const struct nl_route *routes, unsigned n, bool add);
+int errand_add(int channel, const struct nl_route *routes, unsigned n, uint64_t *ret_failed,
+	       int *ret_code);
+
+/* Delete @n routes, before anything that is asked for later. Does not wait. */
+void errand_delete(int channel, const struct nl_route *routes, unsigned n);
 
 /* ---------------------------------------------------------------- the agent */
 

@@ -26,7 +26,7 @@ enum {
 	TEST_LO = 1,
 	TEST_TABLE = 4000001,
 	TEST_METRIC = 3,
-	TEST_MAX = 4, /* routes */
+	TEST_MAX = 8, /* routes */
 	TEST_PORT = 80,
 };
 
@@ -93,13 +93,22 @@ static void start_errands(void)
 	close(errands[1]);
 }
 
-/* One session less; when this returns, the agent has done what is to be done. */
-static void put(uint32_t route)
+/* When this returns, the agent has done what is to be done. */
+static void settle(void)
 {
 	const struct nl_route none = { 0 };
+	uint64_t failed;
+	int code;
 
+	udproutes_flush(&routes);
+	cr_assert_eq(errand_add(errands[0], &none, 0, &failed, &code), 0);
+}
+
+/* One session less, and the agent knows. */
+static void put(uint32_t route)
+{
 	udproutes_put(&routes, route);
-	cr_assert_eq(errand_routes(errands[0], &none, 0, true), 0);
+	settle();
 }
 
 static void routes_up(void)
@@ -240,9 +249,58 @@ ROUTE_TEST(half_a_route_is_taken_back)
 		cr_expect_lt(get("fd00:1::2", "fd00:99::2", 9999, &r), 0);
 		cr_expect_lt(get("198.18.1.2", "198.18.55.5", dev, &r), 0, "not our address");
 	}
+	settle();
 	cr_expect_str_eq(table(), "");
 	cr_expect_eq(get("198.18.1.2", "198.18.99.2", dev, &r), 0, "%s", err.text);
 	cr_expect_eq(table_lines(), 2, "%s", table());
+}
+
+static void want(const char *client, const char *source)
+{
+	struct udproute_key key = { .client = addr_of(client),
+				    .source = addr_of(source),
+				    .ifindex = dev,
+				    .table = TEST_TABLE };
+
+	udproutes_want(&routes, &key);
+}
+
+/* Those that are wanted are made at once; those that nobody gets are gone again. */
+ROUTE_TEST(many_are_made_at_once)
+{
+	uint32_t r[3], other;
+
+	cr_assert_eq(get("198.18.1.1", "198.18.99.2", dev, &other), 0, "%s", err.text);
+	want("198.18.1.1", "198.18.99.2");
+	want("198.18.1.2", "198.18.99.2");
+	want("198.18.1.2", "198.18.99.2");
+	want("198.18.1.3", "198.18.55.5"); /* not our address */
+	want("fd00:1::4", "fd00:99::2");
+	want("198.18.1.5", "198.18.99.2");
+	udproutes_make(&routes);
+	cr_expect_eq(table_lines(), 8, "%s", table());
+	cr_expect_eq(get("198.18.1.2", "198.18.99.2", dev, &r[0]), 0, "%s", err.text);
+	cr_expect_eq(get("fd00:1::4", "fd00:99::2", dev, &r[1]), 0, "%s", err.text);
+	cr_expect_lt(get("198.18.1.3", "198.18.55.5", dev, &r[2]), 0);
+	udproutes_drop(&routes);
+	settle();
+	cr_expect(table_lines() == 6 && !strstr(table(), "198.18.1.5"), "%s", table());
+	put(r[0]);
+	put(r[1]);
+	put(other);
+	cr_expect_str_eq(table(), "");
+}
+
+/* One that goes and comes again at once is there. */
+ROUTE_TEST(route_can_come_back_at_once)
+{
+	uint32_t r;
+
+	cr_assert_eq(get("198.18.1.2", "198.18.99.2", dev, &r), 0, "%s", err.text);
+	udproutes_put(&routes, r);
+	cr_assert_eq(get("198.18.1.2", "198.18.99.3", dev, &r), 0, "%s", err.text);
+	settle();
+	cr_expect(table_lines() == 2 && strstr(table(), "src 198.18.99.3"), "%s", table());
 }
 
 /* Routes that the kernel has taken away meanwhile, with the device, are no error. */
@@ -272,6 +330,16 @@ ROUTE_TEST(second_route_goes_without_the_first)
 	cr_expect_str_eq(table(), "");
 }
 
+/* 0 or -errno of asking, or of the one route. */
+static int ask_for(const struct nl_route *r)
+{
+	uint64_t failed;
+	int code, ret = errand_add(errands[0], r, 1, &failed, &code);
+
+	cr_expect_eq(failed & 1, code != 0);
+	return ret < 0 ? ret : code;
+}
+
 /* What is no route of ours, in no table of ours, the agent does not touch. */
 ROUTE_TEST(other_routes_are_refused)
 {
@@ -281,15 +349,15 @@ ROUTE_TEST(other_routes_are_refused)
 			      .protocol = ATTACH_PROTOCOL };
 
 	r.table = TEST_TABLE + 1;
-	cr_expect_eq(errand_routes(errands[0], &r, 1, true), -EPERM);
+	cr_expect_eq(ask_for(&r), -EPERM);
 	r.table = 255; /* local */
-	cr_expect_eq(errand_routes(errands[0], &r, 1, true), -EPERM);
+	cr_expect_eq(ask_for(&r), -EPERM);
 	r.table = TEST_TABLE;
 	r.protocol = 2; /* kernel */
-	cr_expect_eq(errand_routes(errands[0], &r, 1, true), -EPERM);
+	cr_expect_eq(ask_for(&r), -EPERM);
 	cr_expect_str_eq(table(), "");
 	r.protocol = ATTACH_PROTOCOL;
-	cr_expect_eq(errand_routes(errands[0], &r, 1, true), 0);
+	cr_expect_eq(ask_for(&r), 0);
 	cr_expect_eq(table_lines(), 1, "%s", table());
 }
 
@@ -303,11 +371,11 @@ ROUTE_TEST(nobody_answers)
 				 .protocol = ATTACH_PROTOCOL };
 
 	cr_assert(!kill(server, SIGSTOP));
-	cr_expect_eq(errand_routes(errands[0], &r, 1, true), -ETIMEDOUT);
+	cr_expect_eq(ask_for(&r), -ETIMEDOUT);
 	cr_assert(!kill(server, SIGCONT));
-	cr_expect_eq(errand_routes(errands[0], &good, 1, true), 0);
+	cr_expect_eq(ask_for(&good), 0);
 	cr_assert(!kill(server, SIGKILL));
-	cr_expect_lt(errand_routes(errands[0], &good, 1, true), 0);
+	cr_expect_lt(ask_for(&good), 0);
 }
 
 /* ------------------------------------------------------------ families */
