@@ -142,6 +142,7 @@ static const struct seccomp_row seccomp_table[] = {
 
 	/* Connections. */
 	ALLOW(M,  accept4),
+	ALLOW(M,  accept),          /* accept4(3) of musl, after EINVAL: a socket that was shut down */
 	ALLOW(M,  connect),
 	ALLOW(MA, bind),            /* the agent: to low ports (errand.h) */
 	ALLOW(M,  shutdown),
