@@ -60,3 +60,6 @@ int write_file(const char *path, const char *text);
 
 /* Decimal digits only, up to @max; false on anything else. */
 bool parse_u32(const char *s, uint32_t max, uint32_t *ret);
+
+/* The argument that getopt_long(3) took last. musl counts one that is missing, too. */
+const char *option_taken(char **argv);

@@ -289,7 +289,7 @@ static int conf_option(int opt, struct conf *c, struct err *err)
 static int conf_bad_option(int opt, char **argv, struct err *err)
 {
 	/* For a letter getopt(3) may not have moved on yet; for a long option it has. */
-	const char *arg = argv[optind - 1];
+	const char *arg = option_taken(argv);
 	bool letter = optopt > 0 && optopt < CONF_NETNS && strncmp(arg, "--", 2) != 0;
 
 	if (opt == ':' && letter)

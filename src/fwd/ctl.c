@@ -93,7 +93,7 @@ static int ctl_spec(json_t **list, const char *spec, struct err *err)
 
 static int ctl_bad_option(int opt, char **argv, struct err *err)
 {
-	const char *arg = argv[optind - 1];
+	const char *arg = option_taken(argv);
 
 	if (opt == ':')
 		return err_set(err, EINVAL, "option '%s' requires an argument", arg);

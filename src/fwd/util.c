@@ -7,6 +7,7 @@
 
 #include <errno.h>
 #include <fcntl.h>
+#include <getopt.h>
 #include <limits.h>
 #include <stdio.h>
 #include <stdlib.h>
@@ -149,4 +150,9 @@ bool parse_u32(const char *s, uint32_t max, uint32_t *ret)
 	}
 	*ret = (uint32_t)value;
 	return true;
+}
+
+const char *option_taken(char **argv)
+{
+	return argv[optind - 1] ? argv[optind - 1] : argv[optind - 2];
 }
