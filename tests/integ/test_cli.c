@@ -235,6 +235,7 @@ EACH_VARIANT(cli, command_is_published, 10)
 	struct proc p;
 	int64_t end = now_ms() + patient(3000);
 	int c, next = -ECONNRESET;
+	char word[4];
 
 	if (access("/usr/bin/socat", X_OK))
 		cr_skip_test("socat is not installed");
@@ -250,6 +251,7 @@ EACH_VARIANT(cli, command_is_published, 10)
 		}
 	} while ((c < 0 || next < 0) && now_ms() < end && usleep(5000) == 0);
 	cr_assert(c >= 0 && next == 4, "%d %d", c, next);
+	cr_expect_eq(sock_get(c, word, sizeof(word)), 0);
 	close(c);
 	/* socat serves one connection and ends; so does fwd. */
 	cr_expect(proc_output(&p, out, sizeof(out), 3000), "%s", out);
