@@ -11,6 +11,7 @@
 
 #include "ns/agent.h"
 #include "ns/errand.h"
+#include "ns/fdpass.h"
 #include "util.h"
 
 #define SOCKPOOL_LOW	 (SOCKPOOL_MAX - AGENT_BATCH) /* at this many left, ask for more */
@@ -66,26 +67,14 @@ int sockpool_get(struct sockpool *p, enum sockpool_kind kind, enum addr_family f
 /* Receive one answer: its number of descriptors in @ret_fd, or -errno. */
 static int sockpool_receive_answer(int channel, struct agent_answer *a, int ret_fd[AGENT_BATCH])
 {
-	char control[CMSG_SPACE(sizeof(int) * AGENT_BATCH)] __attribute__((aligned(8)));
-	struct iovec iov = { .iov_base = a, .iov_len = sizeof(*a) };
-	struct msghdr msg = { .msg_iov = &iov,
-			      .msg_iovlen = 1,
-			      .msg_control = control,
-			      .msg_controllen = sizeof(control) };
-	ssize_t len = recvmsg(channel, &msg, MSG_CMSG_CLOEXEC | MSG_DONTWAIT);
-	struct cmsghdr *c;
-	size_t n = 0;
+	unsigned n;
+	ssize_t len = fdpass_receive(channel, a, sizeof(*a), ret_fd, AGENT_BATCH, &n, MSG_DONTWAIT);
 
-	if (len < 0)
-		return errno == EINTR ? -EAGAIN : -errno;
-	if (len != sizeof(*a) || a->family >= ADDR_FAMILIES || a->kind >= AGENT_KINDS)
-		return -EPIPE;
-	c = CMSG_FIRSTHDR(&msg);
-	if (c && c->cmsg_level == SOL_SOCKET && c->cmsg_type == SCM_RIGHTS) {
-		n = (c->cmsg_len - CMSG_LEN(0)) / sizeof(int);
-		memcpy(ret_fd, CMSG_DATA(c), n * sizeof(int));
-	}
-	return (int)n;
+	if (len == sizeof(*a) && a->family < ADDR_FAMILIES && a->kind < AGENT_KINDS)
+		return (int)n;
+	while (n > 0)
+		close(ret_fd[--n]);
+	return len < 0 ? (int)len : -EPIPE;
 }
 
 static int sockpool_receive_one(struct sockpool *p)
@@ -97,11 +86,14 @@ static int sockpool_receive_one(struct sockpool *p)
 
 	if (n < 0)
 		return n;
-	fwd_assert(a.kind < SOCKPOOL_KINDS);
-	f = &p->family[a.kind][a.family];
+	f = a.kind < SOCKPOOL_KINDS ? &p->family[a.kind][a.family] : NULL;
+	/* Asked for only when there is room for a whole batch: this is not the agent as we know it. */
+	if (!f || f->n + (unsigned)n > SOCKPOOL_MAX) {
+		while (n > 0)
+			close(fd[--n]);
+		return -EPIPE;
+	}
 	f->asked = false;
-	/* Asked for only when there is room for a whole batch. */
-	fwd_assert(f->n + (unsigned)n <= SOCKPOOL_MAX);
 	memcpy(f->fd + f->n, fd, (size_t)n * sizeof(int));
 	f->n += (unsigned)n;
 	if (n > 0)

@@ -27,6 +27,7 @@
 #include "ns/attach.h"
 #include "ns/confine.h"
 #include "ns/errand.h"
+#include "ns/fdpass.h"
 #include "util.h"
 
 #define AGENT_STOP_MS  1000
@@ -55,28 +56,7 @@ struct agent_message {
 	struct err err;
 };
 
-/* ---------------------------------------------------------------- descriptors over sockets */
-
-/* Send @len bytes at @data and @n descriptors. 0 or -errno. */
-static int agent_send_fds(int sock, const void *data, size_t len, const int *fds, size_t n)
-{
-	char control[CMSG_SPACE(sizeof(int) * AGENT_BATCH)] __attribute__((aligned(8))) = { 0 };
-	struct iovec iov = { .iov_base = (void *)(uintptr_t)data, .iov_len = len };
-	struct msghdr msg = { .msg_iov = &iov, .msg_iovlen = 1 };
-
-	fwd_assert(n <= AGENT_BATCH);
-	if (n > 0) {
-		struct cmsghdr *c = (struct cmsghdr *)control;
-
-		c->cmsg_level = SOL_SOCKET;
-		c->cmsg_type = SCM_RIGHTS;
-		c->cmsg_len = CMSG_LEN(sizeof(int) * n);
-		memcpy(CMSG_DATA(c), fds, sizeof(int) * n);
-		msg.msg_control = control;
-		msg.msg_controllen = CMSG_SPACE(sizeof(int) * n);
-	}
-	return sendmsg(sock, &msg, MSG_NOSIGNAL) < 0 ? -errno : 0;
-}
+_Static_assert(AGENT_BATCH <= FDPASS_MAX, "an answer is one message");
 
 /* ---------------------------------------------------------------- in the child */
 
@@ -181,7 +161,7 @@ static bool agent_serve(const struct agent_child *c, int channel)
 			break;
 		}
 	}
-	agent_send_fds(channel, &answer, sizeof(answer), fds, answer.n);
+	fdpass_send(channel, &answer, sizeof(answer), fds, answer.n);
 	for (unsigned i = 0; i < answer.n; i++)
 		close(fds[i]);
 	return true;
@@ -209,7 +189,7 @@ static void agent_say(const struct agent_child *c, int code, const struct err *e
 
 	if (err)
 		m.err = *err;
-	agent_send_fds(c->control, &m, sizeof(m), &fd, fd >= 0);
+	fdpass_send(c->control, &m, sizeof(m), &fd, fd >= 0);
 }
 
 static void agent_update(struct agent_child *c)
@@ -251,7 +231,7 @@ static bool agent_obey(struct agent_child *c)
 	m.code = -agent_do(c, &o, &m.err);
 	m.order = o.number;
 	m.state = c->state;
-	return agent_send_fds(c->control, &m, sizeof(m), NULL, 0) == 0;
+	return fdpass_send(c->control, &m, sizeof(m), NULL, 0) == 0;
 }
 
 /* Channel @i of all is readable. False when nobody is there any more. */
@@ -365,27 +345,24 @@ static _Noreturn void agent_child(struct agent_child *c, struct ns_target *t)
 
 /* ---------------------------------------------------------------- in the parent */
 
-/* Receive one message; the descriptor that came with it, if any, in *@ret_fd. */
+/*
+ * Receive one message; the descriptor that came with it, or -1, in *@ret_fd. The agent is
+ * among the container's processes: its texts end where they have to, whatever it sends.
+ */
 static int agent_receive(int sock, struct agent_message *m, int *ret_fd, int flags)
 {
-	char control[CMSG_SPACE(sizeof(int))] __attribute__((aligned(8)));
-	struct iovec iov = { .iov_base = m, .iov_len = sizeof(*m) };
-	struct msghdr msg = { .msg_iov = &iov,
-			      .msg_iovlen = 1,
-			      .msg_control = control,
-			      .msg_controllen = sizeof(control) };
-	ssize_t len;
-	struct cmsghdr *c;
+	unsigned n;
+	ssize_t len = fdpass_receive(sock, m, sizeof(*m), ret_fd, 1, &n, flags);
 
-	do
-		len = recvmsg(sock, &msg, MSG_CMSG_CLOEXEC | flags);
-	while (len < 0 && errno == EINTR);
-	if (len != sizeof(*m))
-		return len < 0 ? -errno : -EPIPE;
-	*ret_fd = -1;
-	c = CMSG_FIRSTHDR(&msg);
-	if (c && c->cmsg_level == SOL_SOCKET && c->cmsg_type == SCM_RIGHTS)
-		memcpy(ret_fd, CMSG_DATA(c), sizeof(*ret_fd));
+	if (n == 0)
+		*ret_fd = -1;
+	if (len != sizeof(*m)) {
+		close_fd(ret_fd);
+		return len < 0 ? (int)len : -EPIPE;
+	}
+	m->err.text[sizeof(m->err.text) - 1] = '\0';
+	m->state.why[sizeof(m->state.why) - 1] = '\0';
+	m->state.lacks[sizeof(m->state.lacks) - 1] = '\0';
 	return 0;
 }
 

@@ -18,6 +18,7 @@
 #include <string.h>
 #include <sys/time.h>
 
+#include "ns/fdpass.h"
 #include "util.h"
 
 #define ERRAND_WAIT_S 1
@@ -76,24 +77,9 @@ static uint32_t errand_number(void)
 /* Send @e with @fd, if that is one. 0 or -errno. */
 static int errand_send(int channel, const struct errand *e, int fd)
 {
-	char control[CMSG_SPACE(sizeof(int))] __attribute__((aligned(8))) = { 0 };
-	struct iovec iov = { .iov_base = (void *)(uintptr_t)e, .iov_len = errand_size(e) };
-	struct msghdr msg = { .msg_iov = &iov, .msg_iovlen = 1 };
-	struct cmsghdr *c = (struct cmsghdr *)control;
-	ssize_t n;
+	int ret = fdpass_send(channel, e, errand_size(e), &fd, fd >= 0);
 
-	if (fd >= 0) {
-		c->cmsg_level = SOL_SOCKET;
-		c->cmsg_type = SCM_RIGHTS;
-		c->cmsg_len = CMSG_LEN(sizeof(int));
-		memcpy(CMSG_DATA(c), &fd, sizeof(fd));
-		msg.msg_control = control;
-		msg.msg_controllen = sizeof(control);
-	}
-	do
-		n = sendmsg(channel, &msg, MSG_NOSIGNAL);
-	while (n < 0 && errno == EINTR);
-	return n < 0 ? (errno == EAGAIN ? -ETIMEDOUT : -errno) : 0;
+	return ret == -EAGAIN ? -ETIMEDOUT : ret;
 }
 
 /* 0 and the answer in *@ret, or -errno. */
@@ -162,27 +148,6 @@ void errand_delete(int channel, const struct nl_route *routes, unsigned n)
 
 /* ---------------------------------------------------------------- the agent */
 
-/* Receive one; the socket that came with it, if any, in *@ret_fd. Bytes, 0 at the end, -errno. */
-static int errand_receive(int channel, struct errand *e, int *ret_fd)
-{
-	char control[CMSG_SPACE(sizeof(int))] __attribute__((aligned(8)));
-	struct iovec iov = { .iov_base = e, .iov_len = sizeof(*e) };
-	struct msghdr msg = { .msg_iov = &iov,
-			      .msg_iovlen = 1,
-			      .msg_control = control,
-			      .msg_controllen = sizeof(control) };
-	ssize_t n = recvmsg(channel, &msg, MSG_CMSG_CLOEXEC | MSG_DONTWAIT);
-	struct cmsghdr *c;
-
-	*ret_fd = -1;
-	if (n < 0)
-		return -errno;
-	c = CMSG_FIRSTHDR(&msg);
-	if (c && c->cmsg_level == SOL_SOCKET && c->cmsg_type == SCM_RIGHTS)
-		memcpy(ret_fd, CMSG_DATA(c), sizeof(*ret_fd));
-	return (int)n;
-}
-
 static bool errand_is_allowed(const struct nl_route *r, const struct errand_limits *limits)
 {
 	return r->protocol == limits->protocol && r->table >= limits->table &&
@@ -235,10 +200,11 @@ bool errand_serve(int channel, struct nl *nl, const struct errand_limits *limits
 	struct errand e;
 	struct errand_answer a = { 0 };
 	cleanup_fd int fd = -1;
-	int n = errand_receive(channel, &e, &fd);
+	unsigned n_fds;
+	ssize_t n = fdpass_receive(channel, &e, sizeof(e), &fd, 1, &n_fds, MSG_DONTWAIT);
 
 	if (n < 0)
-		return n == -EAGAIN || n == -EINTR;
+		return n == -EAGAIN;
 	if (!errand_is_whole(&e, (size_t)n))
 		return false;
 	a.number = e.number;
