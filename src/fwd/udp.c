@@ -732,7 +732,8 @@ static int udp_init_netlink(struct udp *u, uint32_t metric, struct err *err)
 		ret = udpfamily_init(&u->family, fd, u->tcp->rules->max, err);
 	if (ret < 0 || u->table == 0)
 		return ret;
-	return udproutes_init(&u->routes, u->tcp->sockets->errands, metric, u->max, err);
+	return udproutes_init(&u->routes, u->tcp->sockets->errands, metric,
+			      u->max + UDPROUTE_WANTED, err);
 }
 
 int udp_init(struct udp *u, struct loop *loop, const struct conf *conf, struct stats *stats,

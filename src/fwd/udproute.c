@@ -129,7 +129,7 @@ static void udproutes_make_these(struct udproutes *r, const uint32_t *slots, uns
 
 		if (p->code != 0 || (ret == 0 && !(failed & 1ull << i)))
 			continue;
-		p->code = ret < 0 ? ret : code;
+		p->code = ret < 0 ? ret : code < 0 ? code : -EPROTO;
 		udproute_delete(r, p); /* the other of the two, or what comes too late */
 	}
 }
