@@ -269,4 +269,4 @@ help: ## this
 .SECONDARY:
 
 -include bench/bench.mk
--include $(shell [ -d $(BUILD) ] && find $(BUILD) -name '*.d')
+-include $(shell [ -d $(BUILD) ] && find $(BUILD) -type f -name '*.d')
